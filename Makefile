@@ -1,0 +1,59 @@
+# Everything a newcomer types. Nothing is assumed but git, make and Python 3.11 or later.
+#
+#   make demo    make videos, train a plain and a temporal network, show what each understood (minutes)
+#   make test    the test suite
+#   make check   format, lint, types, import contract, tests: what CI runs
+#   make slow    the long tests: every backbone x module, real videos in full
+#   make bench   what a temporal module costs in time, over the plain backbone
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(shell command -v $(p) 2>/dev/null)))
+SOURCES := src tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check slow bench format clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "kinemix needs Python 3.11 or later on the PATH (or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS))"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "kinemix needs Python 3.11 or later, $(PYTHON) is $$($(PYTHON) --version 2>&1) (or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS))"; exit 2; }
+	@echo "== making the environment in $(VENV) with $$($(PYTHON) --version 2>&1): PyTorch is large, a first time takes some minutes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { echo "this Python cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -e '.[dev]' | grep -v -E '^(Requirement already|Looking in|  Downloading .*metadata)' || true
+	@$(BIN)/python -c 'import kinemix, torch, torchvision, av' && touch $(READY)
+	@echo "== ready: $$($(BIN)/kinemix --version)"
+
+demo: $(READY)
+	@$(BIN)/kinemix demo
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+check: lint test
+
+slow: $(READY)
+	@$(BIN)/python -m pytest -m slow --timeout 3600
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/temporal_overhead.py
+
+format: $(READY)
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,86 @@
+"""The command line: verbs only. What a verb does stands in the library; here it is asked for and printed.
+
+Everything that goes wrong ends here, in :func:`main`: what a user can mend is one line and exit code 2, being
+interrupted is one line and 130, and a defect of kinemix keeps its traceback.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from kinemix.errors import ConfigError, KinemixError, did_you_mean
+
+USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+"""Exit codes."""
+
+_ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE)
+"""Failures of the machine rather than of kinemix: full disk, no permission, too many open files."""
+
+VERBS = {
+    "train": "teach a network from a folder or list of videos",
+    "test": "measure a trained run: accuracies, confusion, scores",
+    "predict": "name what is seen in video files",
+    "inspect": "print where the temporal modules of a model stand, and what they cost",
+    "models": "list the models' names",
+    "motion": "make the generated benchmark of video files",
+    "demo": "the whole way on generated videos, in minutes",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: words after ``kinemix``; by default those of the process.
+
+    Returns:
+        The exit code: 0, 2 for something the user can mend, 130 after an interruption.
+    """
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except KinemixError as error:
+        return _fail(error)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not stumble over it when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT:
+            raise
+        return _fail(f"{error.filename or 'writing'}: {error.strerror}; free or choose another place and run again")
+    except KeyboardInterrupt as interruption:
+        print(f"kinemix: {interruption or 'interrupted'}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_describe_verbs())
+        return 0 if words else USER_ERROR
+    verb, rest = words[0], words[1:]
+    if verb == "--version":
+        from kinemix import __version__
+
+        print(f"kinemix {__version__}")
+        return 0
+    if verb not in VERBS:
+        raise ConfigError(f"unknown verb {verb!r}: {did_you_mean(verb, VERBS)}")
+    from kinemix.cli import verbs
+
+    run: Callable[[list[str]], int] = getattr(verbs, f"run_{verb}")
+    return run(rest)
+
+
+def _describe_verbs() -> str:
+    lines = [f"  {verb:9}{about}" for verb, about in VERBS.items()]
+    return "\n".join(
+        ["usage: kinemix VERB [OPTIONS]", "", *lines, "", "kinemix VERB --help tells a verb's options."]
+    )
+
+
+def _fail(reason: object) -> int:
+    print(f"kinemix: error: {' '.join(str(reason).split())}", file=sys.stderr)
+    return USER_ERROR

@@ -1,0 +1,209 @@
+"""Options of the command line, declared by the config's dataclasses and converted by jsonargparse.
+
+Every field of :class:`kinemix.config.TrainConfig` is an option of the same dotted name, explained by its line in
+the docstring. A YAML file is read as options that stand before those on the command line, so both are checked
+alike and the command line wins.
+"""
+
+import json
+import re
+import types
+from argparse import ArgumentError
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from docstring_parser import parse as parse_docstring
+from jsonargparse import ArgumentParser, Namespace
+
+from kinemix.errors import ConfigError, did_you_mean
+
+
+class Options:
+    """The options of one verb.
+
+    Args:
+        verb: its name.
+        usage: what follows the name in the usage line.
+        about: one sentence.
+    """
+
+    def __init__(self, verb: str, usage: str, about: str) -> None:
+        self.verb = verb
+        self._parser = ArgumentParser(
+            prog=f"kinemix {verb}",
+            usage=f"kinemix {verb} {usage}",
+            description=about,
+            exit_on_error=False,
+            allow_abbrev=False,
+        )
+        self._types: dict[str, Any] = {}
+        self._has_config = False
+
+    def add(self, name: str, kind: Any, default: Any = None, *, about: str = "", nargs: str | None = None) -> None:
+        """Declare one option (``name`` with dashes) or one positional argument (without).
+
+        Args:
+            name: as it is written on the command line.
+            kind: type of its value.
+            default: value where it is not given.
+            about: its line in the help.
+            nargs: ``?``, ``*`` or ``+``, as in argparse.
+        """
+        more: dict[str, Any] = {"nargs": nargs} if nargs else {}
+        action = self._parser.add_argument(name, type=kind, default=default, help=about, **more)
+        self._types[name.lstrip("-")] = kind
+        if kind is bool:  # the option alone switches it on
+            action.nargs, action.const = "?", True
+
+    def add_config(self, kind: type[Any], *, skip: tuple[str, ...] = ()) -> None:
+        """Declare every field of a config and of the configs in it, and ``--config`` for a YAML file.
+
+        Args:
+            kind: a dataclass of :mod:`kinemix.config`.
+            skip: dotted names that are no options.
+        """
+        self._has_config = True
+        self._parser.add_argument("--config", help="YAML file of options; those on the command line win")
+        for name, annotation, default, about in _walk(kind):
+            if not any(name == part or name.startswith(part + ".") for part in skip):
+                self.add(f"--{name}", annotation, default, about=about)
+
+    def parse(self, words: list[str]) -> Namespace:
+        """Values of all options.
+
+        Raises:
+            ConfigError: an unknown option, or a value of the wrong type; the message names the nearest option,
+                or the value and what is accepted.
+            SystemExit: after ``--help`` is printed.
+        """
+        if self._has_config:
+            words = self._read_config_files(words)
+        try:
+            return self._parser.parse_args(words)
+        except ArgumentError as error:
+            self._explain(str(error))
+
+    def _read_config_files(self, words: list[str]) -> list[str]:
+        """The words with each ``--config FILE`` replaced by the file's options, put in front."""
+        from_files: list[str] = []
+        rest: list[str] = []
+        queue = iter(words)
+        for word in queue:
+            if word == "--config" or word.startswith("--config="):
+                path = word.partition("=")[2] or next(queue, None)
+                if path is None:
+                    raise ConfigError("--config needs a file: kinemix train DATA --config recipe.yaml")
+                from_files += self._read_yaml(Path(path))
+            else:
+                rest.append(word)
+        return from_files + rest
+
+    def _read_yaml(self, path: Path) -> list[str]:
+        try:
+            values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read as a config file ({error.strerror})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
+        if values is None:
+            return []
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: a config file holds `option: value` lines, not {type(values).__name__}")
+        return list(self._as_words(values, "", path))
+
+    def _as_words(self, values: dict[Any, Any], prefix: str, path: Path) -> Iterator[str]:
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if name in self._types:
+                yield f"--{name}={_as_text(value)}"
+            elif not any(known.startswith(name + ".") for known in self._types):
+                raise ConfigError(f"{path}: unknown option {name!r}: {self._suggest(name)}")
+            elif isinstance(value, dict):
+                yield from self._as_words(value, name + ".", path)
+            elif value is not None:
+                raise ConfigError(f"{path}: {name} is {value!r}, but it is a group of options: {self._suggest(name)}")
+
+    def _suggest(self, name: str) -> str:
+        """The nearest options: by the whole dotted name, or by its last part in another group."""
+        options = [known for known in self._types if known.islower()]
+        last = {known.rpartition(".")[2]: known for known in options}
+        group = [known for known in options if known.startswith(name.partition(".")[0] + ".")]
+        if name.rpartition(".")[2] in last:
+            return f"did you mean '{last[name.rpartition('.')[2]]}'?"
+        nearest = did_you_mean(name, options)
+        return nearest if nearest.startswith("did you mean") or not group else did_you_mean(name, group)
+
+    def _explain(self, message: str) -> NoReturn:
+        """Turn the parser's message into one line that names option, value and cure."""
+        if match := re.match(r"unrecognized arguments: (\S+)", message):
+            word = match[1]
+            if not word.startswith("-"):
+                raise ConfigError(f"{word!r}: one argument too many; kinemix {self.verb} --help tells them")
+            raise ConfigError(f"unknown option {word.partition('=')[0]!r}: {self._suggest(word.lstrip('-'))}")
+        if match := re.match(r'Parser key "([^"]+)"', message):
+            name = match[1]
+            given = re.search(r"(?:Got|Given) value: (.*)", message, re.DOTALL)
+            value = f" is {given[1].strip()!r}" if given else ""
+            kind = describe_type(self._types[name]) if name in self._types else "another value"
+            raise ConfigError(f"{name}{value}: it must be {kind}")
+        if "the following arguments are required" in message or "is required" in message:
+            missing = re.findall(r"[A-Z]{2,}", message)
+            raise ConfigError(f"{' and '.join(missing) or message} must be given; kinemix {self.verb} --help")
+        raise ConfigError(message)
+
+
+def describe_type(kind: Any) -> str:
+    """What an option accepts, in words.
+
+    >>> describe_type(float | None)
+    'a number or null'
+    """
+    simple = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    if kind in simple:
+        return simple[kind]
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(repr(part) if isinstance(part, str) else str(part) for part in parts)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe_type(part) for part in parts)
+    if origin is tuple:
+        if parts[-1] is Ellipsis:
+            example = "[a, b]" if parts[0] is str else "[1, 2]"
+            return f"a list such as {example}"
+        return f"a list of {len(parts)} such as {list(range(len(parts)))}".replace("[0, 1]", "[96, 128]")
+    if origin is dict or kind is dict:
+        return "a mapping such as {name: value}"
+    return str(kind)
+
+
+def _walk(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:
+    """Dotted name, type, default and explanation of every field that is no config itself."""
+    annotations = get_type_hints(kind)
+    about = {p.arg_name: p.description or "" for p in parse_docstring(kind.__doc__ or "").params}
+    for field in fields(kind):
+        annotation = annotations[field.name]
+        if is_dataclass(annotation) and isinstance(annotation, type):
+            yield from _walk(annotation, f"{prefix}{field.name}.")
+            continue
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        text = " ".join(about.get(field.name, "").replace("``", "").split())
+        yield prefix + field.name, annotation, default, text
+
+
+def _as_text(value: Any) -> str:
+    """A value of a YAML file as it would be written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are booleans: `flip: off` is a word, as everywhere else."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))

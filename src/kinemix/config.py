@@ -1,0 +1,306 @@
+"""The one place where options are declared: frozen dataclasses, each field with its meaning.
+
+The command line, the YAML files and the checkpoints read these. Only :mod:`kinemix.cli` and the entry of the
+engine see a whole config; below them, plain keyword arguments.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from kinemix.errors import ConfigError, did_you_mean
+
+Color = Literal["rgb", "bgr", "gray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What a network wants to see: the contract between models and data, which never import each other.
+
+    Attributes:
+        size: height and width in pixels.
+        color: channel order, or one grey channel.
+        mean: one value a channel, subtracted; in units of ``scale``.
+        std: one value a channel, divided by.
+        scale: pixel values run from 0 to this; 1 for ImageNet's convention, 255 for Caffe's.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    color: Color = "rgb"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    scale: float = 1.0
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.color == "gray" else 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a video becomes a number: it travels in the checkpoint and is printed with every figure.
+
+    Attributes:
+        input: size, colour and normalisation that the network wants.
+        num_frames: frames that enter the backbone, for one view.
+        sampling: ``sparse`` takes one frame from each of ``num_frames`` equal segments of the whole video
+            (TSN); ``dense`` takes frames ``frame_stride`` apart from a window.
+        frame_stride: distance in frames, for dense sampling.
+        num_clips: clips a video; their logits are averaged.
+        num_crops: crops a clip: 1 (centre), 3 (left, centre, right), 10 (five and their mirror images).
+        crop_fraction: share of the resized short side that a crop covers; the papers' 224 of 256 is 0.875,
+            1 resizes the frame to cover the crop exactly.
+        difference: ``clip_mean`` subtracts the mean frame of the clip, which removes a still background and
+            knows nothing of order.
+        average: what is averaged over views.
+    """
+
+    input: InputSpec = field(default_factory=InputSpec)
+    num_frames: int = 8
+    sampling: Literal["sparse", "dense"] = "sparse"
+    frame_stride: int = 8
+    num_clips: int = 1
+    num_crops: Literal[1, 3, 10] = 1
+    crop_fraction: float = 0.875
+    difference: Literal["none", "clip_mean"] = "none"
+    average: Literal["logits", "probabilities"] = "logits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the samples come from, and who is held out.
+
+    Attributes:
+        source: a folder of class folders (optionally under train/val/test), or a list file (.txt, .csv,
+            .parquet) of paths and labels.
+        val_source: a second folder or list to validate on; by default the source's own split or ``val_share``.
+        root: folder that relative paths in a list file start from; by default the file's own folder.
+        val_share: share of the samples held out where the source has no split of its own, drawn by class.
+        folds: cross-validation instead of ``val_share``: number of parts, one of which is held out.
+        fold: the part that is held out, from 0.
+        group_by: column of the list file, or ``"name"``, whose values are never on both sides of a split.
+            ``auto`` takes a column called group, session, subject or the like, else file names such as
+            ``v_Class_g03_c01``; none means that every video stands for itself.
+        exclude_labels: classes to leave out.
+        split_seed: seed of the split; the training seed does not change who is held out.
+        labels_start_at: number of the first class in list files with numeric labels; needed where they do
+            not start at 0.
+        class_file: text file with one class name a line, in the order of the numbers (``3 jump`` is read as
+            well as ``jump``); gives numeric labels their names.
+        max_unreadable: share of unreadable videos above which a run stops.
+        reader: video decoder.
+        short_side: decode to this short side, before anything else; saves time where networks are small.
+        cache: folder in which decoded frames are kept between epochs and runs (with ``short_side``).
+        workers: loader processes.
+    """
+
+    source: str = ""
+    val_source: str | None = None
+    root: str | None = None
+    val_share: float = 0.2
+    folds: int | None = None
+    fold: int = 0
+    group_by: str | None = "auto"
+    exclude_labels: tuple[str, ...] = ()
+    split_seed: int = 0
+    labels_start_at: Literal[0, 1] | None = None
+    class_file: str | None = None
+    max_unreadable: float = 0.01
+    reader: Literal["auto", "pyav", "torchcodec"] = "auto"
+    short_side: int | None = None
+    cache: str | None = None
+    workers: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What training does to a clip; one draw a clip, so that every frame is treated alike.
+
+    Attributes:
+        crop: ``multi_scale`` is TSN's: scales of the short side, neighbouring pairs, 13 fixed offsets;
+            ``random_resized`` draws area and aspect; ``center`` is the test crop.
+        scales: of ``multi_scale``; for ``random_resized`` the first and last are the range of the area.
+        flip: horizontal mirror with probability one half. ``auto`` mirrors and swaps labels whose names differ
+            by left/right or clockwise/counterclockwise; ``on`` mirrors without swapping; ``off`` does not.
+        flip_labels: label pairs that a mirror swaps, given by hand (each name to its mirror's name).
+            With it, classes that it does not name are not mirrored.
+        brightness: colour jitter, as in torchvision; drawn once a clip.
+        contrast: likewise.
+        saturation: likewise.
+        hue: likewise; at most 0.5.
+        erase: probability of erasing one rectangle, the same in all frames.
+        noise: standard deviation of Gaussian noise added to normalised pixels.
+        translate: largest shift of the whole clip, as a share of its size.
+        rotate: largest rotation of the whole clip in degrees.
+        jitter_frames: sparse sampling draws a frame at random within its segment (off: the middle).
+        segments: of sparse sampling. ``equal`` cuts the whole video into ``num_frames`` parts; ``floor`` is the
+            published formula, which never looks at the last n mod T of n frames: nothing in long videos, but
+            half of a video with 31 frames where T = 16.
+        trim: largest share of the video cut off at each end before sampling.
+    """
+
+    crop: Literal["multi_scale", "random_resized", "center"] = "multi_scale"
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    flip: Literal["auto", "on", "off"] = "auto"
+    flip_labels: dict[str, str] = field(default_factory=dict)
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    erase: float = 0.0
+    noise: float = 0.0
+    translate: float = 0.0
+    rotate: float = 0.0
+    jitter_frames: bool = True
+    segments: Literal["equal", "floor"] = "equal"
+    trim: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How weights change.
+
+    Attributes:
+        name: optimizer.
+        lr: learning rate after warm-up, for the whole batch (never scaled behind your back).
+        momentum: of SGD.
+        nesterov: Nesterov's momentum, of SGD.
+        weight_decay: pull of the weights towards zero (decoupled in AdamW).
+        decay_norms: apply it to biases and normalisation layers too.
+        schedule: ``step`` multiplies by ``gamma`` at each of ``milestones``; ``cosine`` falls to zero along
+            half a cosine; both are read anew at every iteration.
+        milestones: of ``step``, in epochs.
+        gamma: of ``step``.
+        warmup_epochs: linear rise from a hundredth of the rate, counted within ``epochs``.
+        epochs: passes over the training samples.
+        batch_size: clips in a micro-batch, on each process.
+        accumulate: micro-batches added up before a step of the optimizer.
+        clip_grad_norm: largest norm of the gradient; null for no clipping.
+        label_smoothing: share of the target spread over all classes.
+        dropout: before the classifier.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    decay_norms: bool = True
+    schedule: Literal["step", "cosine", "constant"] = "cosine"
+    milestones: tuple[float, ...] = (30, 40, 45)
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+    epochs: int = 50
+    batch_size: int = 16
+    accumulate: int = 1
+    clip_grad_norm: float | None = 20.0
+    label_smoothing: float = 0.0
+    dropout: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig:
+    """What it runs on.
+
+    Attributes:
+        accelerator: ``auto``, ``cpu``, ``cuda``, ..., as in Lightning Fabric.
+        devices: processes on each machine, one a device.
+        nodes: machines.
+        precision: of the arithmetic in the network.
+        threads: of the CPU, for each process; by default the cores of this machine, shared evenly.
+        compile: use ``torch.compile``.
+        channels_last: memory format of the frames.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    threads: int | None = None
+    compile: bool = False
+    channels_last: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that ``kinemix train`` can be told.
+
+    Attributes:
+        data: where the samples come from.
+        model: ``<module>_<backbone>``; ``kinemix models`` lists them.
+        pretrained: start from the backbone's published weights.
+        model_options: the temporal module's options, and ``placement``.
+        backbone_options: passed to the backbone's constructor (timm).
+        size: height and width of the network's input in pixels, one number for a square; by default the
+            backbone's own. The model is built for it.
+        color: channel order of the network's input, or one grey channel; by default the backbone's own.
+        protocol: how videos are turned into network input, in training and in every test afterwards. Its
+            ``input`` is filled in from the model, ``size`` and ``color``.
+        augment: what training does to a clip.
+        optim: how weights change.
+        machine: what it runs on.
+        out: run directory; by default ``runs/<model>-<data>-<number>``.
+        seed: of weights, sampling order and augmentation.
+        resume: go on from the last checkpoint in ``out``.
+        validate_every: epochs between validations; the last epoch is always validated.
+        save_minutes: minutes between checkpoints within an epoch; one is written after every epoch too.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: str = "mstnet_resnet50"
+    pretrained: bool = False
+    model_options: dict[str, Any] = field(default_factory=dict)
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    size: int | tuple[int, int] | None = None
+    color: Color | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    out: str | None = None
+    seed: int = 0
+    resume: bool = False
+    validate_every: int = 1
+    save_minutes: float = 15.0
+
+
+C = TypeVar("C")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain dictionaries, lists, strings and numbers: what YAML and JSON can hold."""
+    return {item.name: _to_plain(getattr(config, item.name)) for item in fields(config)}
+
+
+def _to_plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, dict):
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_plain(item) for item in value]
+    return value
+
+
+def from_dict(kind: type[C], values: Mapping[str, Any], *, where: str = "") -> C:
+    """The config that :func:`to_dict` was given.
+
+    Args:
+        kind: one of the dataclasses of this module.
+        values: what :func:`to_dict` returned; a field that is missing takes its default.
+        where: dotted path of ``values``, for messages.
+
+    Raises:
+        ConfigError: a key that ``kind`` does not have.
+    """
+    types = get_type_hints(kind)
+    known: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in types:
+            raise ConfigError(f"unknown option {where + key!r}: {did_you_mean(key, types)}")
+        if is_dataclass(types[key]):
+            value = from_dict(types[key], value, where=f"{where}{key}.")
+        elif isinstance(value, list) and "tuple" in str(types[key]):
+            value = tuple(value)
+        known[key] = value
+    return kind(**known)

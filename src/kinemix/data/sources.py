@@ -1,0 +1,234 @@
+"""The front door: from what the user names to who is trained on, who is held out, and what was noticed.
+
+:func:`open_splits` serves training, :func:`open_annotations` a test on other data.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from kinemix.config import DataConfig
+from kinemix.data.annotations import (
+    Annotations,
+    Listing,
+    Part,
+    check_paths,
+    collect_class_names,
+    index_labels,
+    name_numbers,
+    read_class_file,
+)
+from kinemix.data.catalog.base import Dataset
+from kinemix.data.splits import describe_split, find_groups, hold_out, make_fold
+from kinemix.errors import ConfigError, DataError
+from kinemix.registry import Shelf
+
+DATASETS: Shelf[Dataset] = Shelf("kinemix.data.catalog", "dataset", Dataset)
+"""Every kind of dataset: one file in :mod:`kinemix.data.catalog`."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A dataset, split.
+
+    Attributes:
+        train, val: who is trained on and who is held out.
+        class_names: of both, in the order of their indices.
+        notices: what the user should know (ignored files, missing videos, groups, classes without samples).
+    """
+
+    train: Annotations
+    val: Annotations
+    class_names: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+
+
+def open_splits(data: DataConfig) -> Splits:
+    """Read a dataset and split it.
+
+    The validation samples are, in this order: those of ``val_source``; one of ``folds``; the source's own
+    part called val, else test; a share drawn by class. With ``folds`` the source's own train and val are
+    pooled. Groups count in the last two.
+
+    Raises:
+        DataError: a folder, list or label cannot be used; the message names the place and the cure.
+        ConfigError: the split asked for is impossible.
+    """
+    if not data.source:
+        raise ConfigError("data.source: nothing given: name a folder with one folder a class, or a list file")
+    listings = [list_videos(data.source, root=data.root, group_by=data.group_by)]
+    if data.val_source is not None:
+        listings.append(list_videos(data.val_source, root=data.root, group_by=data.group_by))
+    notices = [notice for listing in listings for notice in listing.notices]
+    names = read_class_file(data.class_file) if data.class_file else None
+    listings = list(
+        name_numbers(
+            listings, names=names, names_from=str(data.class_file), labels_start_at=data.labels_start_at
+        )
+    )
+    notices += check_paths(listings, cure=_cure_of_missing(data.root))
+    pool, held, more = _choose_parts(listings, data)
+    notices += more
+    used = [listing for listing in (pool, held) if listing is not None]
+    class_names = collect_class_names(used, order=names, exclude=data.exclude_labels)
+    pooled = index_labels(pool, class_names, exclude=data.exclude_labels)
+    if held is not None:
+        train, val = pooled, index_labels(held, class_names, exclude=data.exclude_labels)
+    else:
+        train, val, more = _split(pooled, data)
+        notices += more
+    notices += describe_split(train, val)
+    return Splits(train, val, class_names, tuple(notices))
+
+
+def open_annotations(
+    source: str,
+    *,
+    class_names: Sequence[str],
+    part: Part | Literal["auto", "all"] = "auto",
+    root: str | None = None,
+    labels_start_at: int | None = None,
+    exclude_labels: Sequence[str] = (),
+) -> tuple[Annotations, tuple[str, ...]]:
+    """Read a dataset to test a run on: labels become indices into the run's class names.
+
+    Args:
+        source: folder or list file.
+        class_names: of the run. Numbers in a list are looked up among them if they are numbers too, and
+            count them off from ``labels_start_at`` otherwise.
+        part: of the dataset; ``auto`` is its test part, else its val part, else everything.
+        root: folder that relative paths in a list file start from.
+        labels_start_at: number of the first class.
+        exclude_labels: classes of the data to leave out.
+
+    Returns:
+        The samples, and notices for the user.
+
+    Raises:
+        DataError: as :func:`open_splits`; a class that the run does not know; no sample in that part.
+    """
+    listing = list_videos(source, root=root, group_by=None)
+    if not all(name.isdecimal() for name in class_names):
+        (listing,) = name_numbers(
+            [listing], names=class_names, names_from="the model", labels_start_at=labels_start_at
+        )
+    if part == "auto":
+        part = next((name for name in ("test", "val") if name in listing.parts), "all")
+    if part != "all":
+        listing = _select(listing, [part])
+    missing = check_paths([listing], cure=_cure_of_missing(root))
+    annotations = index_labels(listing, class_names, exclude=exclude_labels)
+    if not annotations.samples:
+        raise DataError(f"{source}: no samples are left after exclude_labels: leave fewer out")
+    return annotations, (*listing.notices, *missing)
+
+
+def list_videos(source: str, *, root: str | None, group_by: str | None) -> Listing:
+    """What a source holds, whatever kind of dataset it is.
+
+    ``name:path`` says which kind (``folder:data/gestures``); a path alone is recognised.
+
+    Raises:
+        DataError: there is nothing at that path, or it is no dataset.
+    """
+    name, _, rest = source.partition(":")
+    if rest and name in DATASETS:
+        kind, path = DATASETS.get(name), Path(rest).expanduser()
+    else:
+        path = Path(source).expanduser()
+        kind = _recognise(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder: check data.source")
+    return kind.list_videos(path, root=root, group_by=group_by)
+
+
+def _recognise(path: Path) -> type[Dataset]:
+    """The kind of dataset at a path; a particular one goes before the general folder and list."""
+    general = {"folder", "list"}
+    for name in sorted(DATASETS.names(), key=lambda name: name in general):
+        if DATASETS.get(name).recognises(path):
+            return DATASETS.get(name)
+    raise DataError(f"{path}: no such file or folder: check data.source")
+
+
+def _choose_parts(listings: Sequence[Listing], data: DataConfig) -> tuple[Listing, Listing | None, list[str]]:
+    """The samples to train on (or to split), and the held-out ones where the source names them."""
+    pool = listings[0]
+    if data.val_source is not None:
+        held = listings[1]
+        chosen = next((part for part in ("val", "test") if part in held.parts), None)
+        held = _select(held, [chosen]) if chosen else held
+        return (_select(pool, ["train"]) if pool.parts else pool), held, []
+    if not pool.parts:
+        return pool, None, []
+    if data.folds is not None:
+        notice = f"{pool.source}: its own train and val are pooled for folds"
+        return _select(pool, ["train", "val"]), None, [notice]
+    chosen = next((part for part in ("val", "test") if part in pool.parts), None)
+    if chosen is None:
+        return pool, None, []
+    notices = [] if chosen == "val" else [f"{pool.source}: has no val part: its test part is validated on"]
+    return _select(pool, ["train"]), _select(pool, [chosen]), notices
+
+
+def _select(listing: Listing, parts: Sequence[Part]) -> Listing:
+    selected = listing.select(parts)
+    if not selected.entries:
+        found = ", ".join(sorted(listing.parts)) or "none"
+        raise DataError(f"{listing.source}: no samples for {' or '.join(parts)}; its parts are: {found}")
+    return selected
+
+
+def _split(pooled: Annotations, data: DataConfig) -> tuple[Annotations, Annotations, list[str]]:
+    pooled, groups, notices = _find_groups(pooled, data.group_by)
+    labels = [sample.label for sample in pooled.samples]
+    if data.folds is not None:
+        sides = make_fold(labels, folds=data.folds, fold=data.fold, seed=data.split_seed, groups=groups)
+    else:
+        sides = hold_out(labels, share=data.val_share, seed=data.split_seed, groups=groups)
+        share = len(sides[1]) / len(labels)
+        if groups is not None and abs(share - data.val_share) > 0.05:
+            notices.append(
+                f"{share:.0%} of the samples are held out instead of {data.val_share:.0%}: groups stay whole"
+            )
+    return pooled.pick(sides[0]), pooled.pick(sides[1]), notices
+
+
+def _find_groups(
+    pooled: Annotations, group_by: str | None
+) -> tuple[Annotations, tuple[str, ...] | None, list[str]]:
+    """Samples with their groups, the groups, and a notice that says where they come from."""
+    if group_by is None:
+        return pooled, None, []
+    written = [sample.group for sample in pooled.samples]
+    if any(written):
+        # A sample without a group stands for itself.
+        groups = tuple(sample.group or f"(no group) {sample.path}" for sample in pooled.samples)
+        origin = "their column"
+    else:
+        found = find_groups([sample.path for sample in pooled.samples])
+        if found is None:
+            if group_by == "name":
+                raise DataError(
+                    f"data.group_by='name': {pooled.samples[0].path} carries no group such as g03 in "
+                    "v_Class_g03_c01: set data.group_by=null"
+                )
+            return pooled, None, []
+        groups, origin = found, "file names"
+    samples = tuple(
+        replace(sample, group=group) for sample, group in zip(pooled.samples, groups, strict=True)
+    )
+    largest, count = Counter(groups).most_common(1)[0]
+    notice = (
+        f"{len(set(groups))} groups found in {origin} (the largest, {largest}, has {count} samples) are "
+        "never on both sides of the split"
+    )
+    return replace(pooled, samples=samples), groups, [notice]
+
+
+def _cure_of_missing(root: str | None) -> str:
+    if root is None:
+        return "set data.root to the folder that the paths start from"
+    return f"check data.root={root}"

@@ -1,0 +1,222 @@
+"""From decoded frames to network input: one draw of parameters a clip, so that every frame is treated alike.
+
+All resizing, colour and geometry come from ``torchvision.transforms.v2``, which treats the leading T of
+``T C H W`` as a batch and draws once for all of it. The order of the steps, in training::
+
+    uint8 T 3 H W   crop and resize -> mirror
+    float 0..1      grey if wanted -> rotate, translate -> colour jitter
+    network units   channel order, scale, mean, std -> minus the clip's mean frame -> erase -> noise
+
+and in a test the crops of :mod:`kinemix.data.views` followed by :func:`normalize_clip`. Training and test
+share everything from the float conversion on.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from kinemix.config import AugmentConfig, InputSpec, Protocol
+from kinemix.data.mirror import mirror_labels
+from kinemix.types import Video
+
+FloatVideo: TypeAlias = Float[Tensor, "T C H W"]
+
+_GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in torchvision and Pillow
+
+
+class TrainTransform:
+    """What training does to one clip and its label.
+
+    Args:
+        protocol: size, colour, normalisation and frame differencing; the test reads the same object.
+        augment: what is drawn at random.
+        class_names: K names, for the mirror's labels.
+
+    Raises:
+        ConfigError: ``augment.flip_labels`` does not fit the class names.
+    """
+
+    def __init__(self, *, protocol: Protocol, augment: AugmentConfig, class_names: Sequence[str]) -> None:
+        self.protocol, self.augment = protocol, augment
+        self.mirrors = mirror_labels(class_names, flip=augment.flip, flip_labels=augment.flip_labels)
+        spec = protocol.input
+        self._random_resized_crop = _build_random_crop(augment, spec)
+        self._jitter = _build_jitter(augment)
+        self._move = _build_move(augment, spec)
+        # A value of 0 is the mean colour in network units, and "no change" for differences.
+        self._erase = v2.RandomErasing(p=augment.erase, value=0.0) if augment.erase else None
+
+    def __call__(self, frames: Video, label: int, generator: torch.Generator) -> tuple[FloatVideo, int]:
+        """One augmented clip.
+
+        Args:
+            frames: T 3 H W, uint8, RGB.
+            label: class index.
+            generator: the only source of randomness.
+
+        Returns:
+            T C h w in the network's units, and the label, swapped where the mirror swaps it.
+        """
+        # torchvision draws from torch's global generator: lend it a seed of ours and put everything back.
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(seed)
+            return self._augment(frames, label)
+
+    def _augment(self, frames: Video, label: int) -> tuple[FloatVideo, int]:
+        spec = self.protocol.input
+        frames = self._crop(frames)
+        mirrored = self.mirrors[label]
+        if mirrored is not None and torch.rand(()) < 0.5:
+            frames, label = F.horizontal_flip(frames), mirrored
+        clip = to_unit_range(frames, gray=spec.color == "gray")
+        if self._move is not None:
+            clip = self._move(clip)
+        if self._jitter is not None:
+            clip = self._jitter(clip)
+        clip = subtract_still(normalize_pixels(clip, spec), difference=self.protocol.difference)
+        if self._erase is not None:
+            clip = self._erase(clip)
+        if self.augment.noise:
+            clip = clip + self.augment.noise * torch.randn_like(clip)
+        return clip.contiguous(), label
+
+    def _crop(self, frames: Video) -> Video:
+        size, augment = self.protocol.input.size, self.augment
+        if augment.crop == "center":
+            return center_crop(resize_to_cover(frames, size, self.protocol.crop_fraction), size)
+        if augment.crop == "random_resized":
+            return self._random_resized_crop(frames)
+        box = draw_multi_scale_box(frames.shape[-2:], size=size, scales=augment.scales)
+        return F.resized_crop(frames, *box, size=list(size), antialias=True)
+
+
+def draw_multi_scale_box(
+    frame_size: Sequence[int], *, size: tuple[int, int], scales: Sequence[float]
+) -> tuple[int, int, int, int]:
+    """TSN's crop: a height and a width from neighbouring scales, at one of 13 fixed places.
+
+    The base is the largest rectangle of the network's aspect that fits the frame, for a square input the
+    short side. The 13 places stand on a grid of quarters of the free space::
+
+        x . x . x
+        . x . x .
+        x . x . x
+        . x . x .
+        x . x . x
+
+    Args:
+        frame_size: H, W of the frames.
+        size: h, w of the network; only the aspect matters here.
+        scales: of the base; height and width take scales that stand at most one place apart in this list.
+
+    Returns:
+        top, left, height, width in pixels.
+
+    Source: Wang et al., "Temporal Segment Networks", section 3.2 (scale jittering, corner cropping).
+    """
+    H, W = frame_size
+    ratio = min(H / size[0], W / size[1])
+    pairs = [(i, j) for i in range(len(scales)) for j in range(len(scales)) if abs(i - j) <= 1]
+    i, j = pairs[int(torch.randint(len(pairs), ()))]
+    height = max(1, min(H, int(size[0] * ratio * scales[i] + 1e-6)))
+    width = max(1, min(W, int(size[1] * ratio * scales[j] + 1e-6)))
+    row, column = _PLACES[int(torch.randint(len(_PLACES), ()))]
+    return row * ((H - height) // 4), column * ((W - width) // 4), height, width
+
+
+_PLACES = [(row, column) for row in range(5) for column in range(5) if row % 2 == column % 2]
+
+
+def resize_to_cover(frames: Video, size: tuple[int, int], crop_fraction: float) -> Video:
+    """Resize so that a crop of ``size`` covers ``crop_fraction`` of the tight side, aspect kept.
+
+    For a square input the short side becomes ``int(size / crop_fraction)``: 256 for 224 and 0.875.
+
+    Args:
+        frames: T C H W, uint8.
+        size: h, w of the crop.
+        crop_fraction: above 0, at most 1.
+    """
+    H, W = frames.shape[-2:]
+    wanted = [int(side / crop_fraction + 1e-6) for side in size]
+    ratio = max(wanted[0] / H, wanted[1] / W)
+    resized = [max(wanted[0], int(H * ratio + 1e-6)), max(wanted[1], int(W * ratio + 1e-6))]
+    return F.resize(frames, resized, antialias=True)
+
+
+def center_crop(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle h x w of the frames."""
+    return F.center_crop(frames, list(size))
+
+
+def to_unit_range(frames: Video, *, gray: bool) -> FloatVideo:
+    """uint8 RGB to float 0..1, with one grey channel if asked (before any normalisation)."""
+    clip = frames.float().div_(255)
+    if gray:
+        red, green, blue = clip.unbind(-3)
+        r, g, b = _GREY_WEIGHTS
+        clip = (r * red).add_(green, alpha=g).add_(blue, alpha=b).unsqueeze(-3)
+    return clip
+
+
+def normalize_pixels(clip: FloatVideo, spec: InputSpec) -> FloatVideo:
+    """Float 0..1 RGB (or grey) to the network's channel order, scale, mean and std."""
+    if spec.color == "bgr":
+        clip = clip.flip(-3)
+    mean = torch.tensor(spec.mean, dtype=clip.dtype).view(-1, 1, 1)
+    std = torch.tensor(spec.std, dtype=clip.dtype).view(-1, 1, 1)
+    return clip.mul(spec.scale).sub_(mean).div_(std)
+
+
+def subtract_still(clip: FloatVideo, *, difference: Literal["none", "clip_mean"]) -> FloatVideo:
+    """``clip_mean``: every frame minus the mean frame of its clip, after normalisation.
+
+    The normalisation's mean cancels, its std remains. A still background becomes 0; the mean over the frames
+    knows nothing of their order, so neither does what is subtracted.
+    """
+    return clip - clip.mean(dim=-4, keepdim=True) if difference == "clip_mean" else clip
+
+
+def normalize_clip(
+    frames: Video, *, spec: InputSpec, difference: Literal["none", "clip_mean"] = "none"
+) -> FloatVideo:
+    """Cropped uint8 RGB frames to network input: what training ends with and a test consists of.
+
+    Args:
+        frames: ... T 3 h w.
+        spec: what the network wants to see.
+        difference: see :func:`subtract_still`.
+
+    Returns:
+        ... T C h w, float32.
+    """
+    clip = normalize_pixels(to_unit_range(frames, gray=spec.color == "gray"), spec)
+    return subtract_still(clip, difference=difference)
+
+
+def _build_random_crop(augment: AugmentConfig, spec: InputSpec) -> v2.Transform:
+    """The Inception crop: scales are shares of the frame's area, the aspect 3/4 to 4/3 of the network's."""
+    aspect = spec.size[1] / spec.size[0]
+    area = (min(augment.scales), max(augment.scales))
+    return v2.RandomResizedCrop(spec.size, scale=area, ratio=(0.75 * aspect, aspect / 0.75), antialias=True)
+
+
+def _build_jitter(augment: AugmentConfig) -> v2.Transform | None:
+    amounts = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
+    return v2.ColorJitter(*amounts) if any(amounts) else None
+
+
+def _build_move(augment: AugmentConfig, spec: InputSpec) -> v2.Transform | None:
+    if not (augment.rotate or augment.translate):
+        return None
+    mean = [value / spec.scale for value in (spec.mean[::-1] if spec.color == "bgr" else spec.mean)]
+    translate = (augment.translate, augment.translate) if augment.translate else None
+    return v2.RandomAffine(
+        augment.rotate, translate=translate, interpolation=v2.InterpolationMode.BILINEAR, fill=mean
+    )

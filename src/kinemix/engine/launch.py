@@ -1,0 +1,91 @@
+"""The machine: Lightning Fabric for devices and processes, and the CPU's threads counted out by hand.
+
+On a CPU the network and the loader's processes want the same cores. The network gets all of them and each
+loader process one thread: decoding waits for the network more often than the other way round, and the share of
+time spent waiting for data is on the progress bar for whoever wants to change it.
+"""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+import torch.distributed
+from lightning.fabric import Fabric
+
+from kinemix.errors import ConfigError, KinemixError
+
+T = TypeVar("T")
+
+
+def launch_fabric(
+    *, accelerator: str, devices: int, nodes: int, precision: str, threads: int | None
+) -> Fabric:
+    """Start the processes of a run and give each its threads.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``cuda``, ...
+        devices: processes on each machine.
+        nodes: machines.
+        precision: ``32``, ``bf16-mixed`` or ``16-mixed``.
+        threads: of each process; by default the cores of the machine, shared evenly.
+
+    Raises:
+        ConfigError: the machine has no such devices.
+    """
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            precision=precision,  # type: ignore[arg-type]
+            strategy=strategy,
+        )
+    except Exception as error:  # Lightning raises several kinds, all of them about these four values
+        raise ConfigError(
+            f"machine.accelerator={accelerator}, machine.devices={devices}: {' '.join(str(error).split())}"
+        ) from error
+    if precision == "16-mixed" and fabric.device.type == "cpu":
+        raise ConfigError("machine.precision is 16-mixed: the CPU cannot; use bf16-mixed or 32")
+    fabric.launch()
+    torch.set_num_threads(threads or max(1, count_cores() // devices))
+    return fabric
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def do_first(fabric: Fabric, work: Callable[[], T]) -> T | None:
+    """Let the first process do something while the others wait; a user's mistake is raised in all of them.
+
+    Returns:
+        What ``work`` returned, in the first process; ``None`` in the others.
+    """
+    result, mistake = None, None
+    if fabric.is_global_zero:
+        try:
+            result = work()
+        except KinemixError as error:
+            mistake = error
+    if fabric.world_size > 1:
+        mistake = fabric.broadcast(mistake)
+    if mistake is not None:
+        raise mistake
+    return result
+
+
+def gather(fabric: Fabric, value: T) -> list[T]:
+    """The value of every process, in their order."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[T | None] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def any_process(fabric: Fabric, value: bool) -> bool:
+    """Whether it is true in any process."""
+    return value if fabric.world_size == 1 else any(gather(fabric, value))

@@ -1,0 +1,77 @@
+"""The logbook: one JSON line a record for programs, and the same numbers for TensorBoard."""
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from kinemix.evaluate.atomic import write_atomically
+
+FILE_NAME = "log.jsonl"
+
+
+class Logbook:
+    """Writes records to ``log.jsonl`` and ``tensorboard/`` in a run directory.
+
+    Args:
+        directory: the run directory.
+        resume_at: iteration from which a resumed run goes on: what an earlier process wrote after that
+            iteration will be written again, so it is dropped. ``None`` starts afresh.
+    """
+
+    def __init__(self, directory: Path, *, resume_at: int | None = None) -> None:
+        self.path = directory / FILE_NAME
+        if resume_at is not None and self.path.exists():
+            _drop_records_after(self.path, resume_at)
+        self._file: IO[str] = self.path.open("a", encoding="utf-8")
+        # A point at the checkpoint's own iteration is kept; TensorBoard purges from the step named, inclusive.
+        purge = None if resume_at is None else resume_at + 1
+        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
+
+    def write(self, kind: str, *, iteration: int, epoch: float, **values: Any) -> None:
+        """One record.
+
+        Args:
+            kind: what it tells about (``train``, ``val``, ...); the prefix of the curves in TensorBoard.
+            iteration: steps of the optimizer so far.
+            epoch: epochs so far, as a fraction.
+            values: numbers become curves; everything else stands in the JSON line only.
+        """
+        record = {"time": round(time.time(), 3), "kind": kind, "iteration": iteration, "epoch": epoch, **values}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if isinstance(value, (int, float)):
+                self._board.add_scalar(f"{kind}/{name}", value, iteration)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+    def __enter__(self) -> "Logbook":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_log(directory: Path) -> list[dict[str, Any]]:
+    """All records of a run, oldest first; a line that a killed process left half-written is not one."""
+    records = []
+    for line in (directory / FILE_NAME).read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _drop_records_after(path: Path, iteration: int) -> None:
+    kept = [record for record in read_log(path.parent) if record["iteration"] <= iteration]
+    text = "".join(json.dumps(record) + "\n" for record in kept)
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

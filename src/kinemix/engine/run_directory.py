@@ -1,0 +1,221 @@
+"""The run directory: everything that says what a run was, and one run at a time in it.
+
+::
+
+    runs/tsm_resnet18-gestures-001/
+      config.yaml          every option, resolved: `kinemix train --config config.yaml` does it again
+      environment.json     versions, cores, devices, git commit, command
+      splits/train.csv     the videos and labels, as they were
+      splits/val.csv
+      log.jsonl            every step and every validation; tensorboard/ holds the same
+      unreadable.csv       videos that gave no frames, if any
+      last/  best/         checkpoints: weights, one JSON, and in last/ the state to go on from
+"""
+
+import csv
+import io
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+
+from kinemix.config import TrainConfig, from_dict, to_dict
+from kinemix.engine.launch import count_cores
+from kinemix.errors import CheckpointError, ConfigError
+from kinemix.evaluate.atomic import write_atomically
+
+CONFIG_NAME = "config.yaml"
+
+FREE_TO_CHANGE = {"resume", "out", "validate_every", "save_minutes", "machine", "data.workers"}
+"""Options that may differ when a run is resumed, because they do not change what is learned."""
+
+_REPORTED = ("torch", "torchvision", "timm", "lightning", "av", "torchcodec", "numpy", "safetensors")
+
+
+def open_run_directory(config: TrainConfig) -> "RunDirectory":
+    """Make the directory of a new run, or open the one to be resumed, and lock it.
+
+    Args:
+        config: ``out`` and ``resume`` say which; the model's and the data's names make a default name.
+
+    Raises:
+        ConfigError: the directory holds another run, is in use, or cannot be written; or ``resume`` finds
+            nothing to resume, or options that differ from the run's.
+    """
+    try:
+        path = Path(config.out) if config.out else _make_numbered(config)
+        if config.resume and not (path / CONFIG_NAME).is_file():
+            raise ConfigError(f"{path}: no run to resume there (no {CONFIG_NAME}); leave out --resume to start one")
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{path}: this is a file, and the run needs a directory; give another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        return RunDirectory(path, config)
+    except PermissionError as error:
+        raise ConfigError(f"{error.filename}: no permission to write there; give another --out") from error
+
+
+class RunDirectory:
+    """An open run directory; use it in a ``with`` block, which holds the lock."""
+
+    def __init__(self, path: Path, config: TrainConfig) -> None:
+        self.path = path
+        self._lock = FileLock(path / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(f"{path}: another process is training there; give another --out") from None
+        try:
+            self._claim(config)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _claim(self, config: TrainConfig) -> None:
+        path = self.path / CONFIG_NAME
+        if not path.exists():
+            return
+        if not config.resume:
+            raise ConfigError(f"{self.path}: a run is already there; add --resume to go on, or give another --out")
+        check_same_run(read_run_config(self.path), config, path=self.path)
+
+    def write_facts(self, config: TrainConfig, *, train: Iterable[Any], val: Iterable[Any]) -> None:
+        """Write what the run is: its options, its environment, its videos.
+
+        Args:
+            config: with every option resolved.
+            train: rows ``(path, label, name)`` of the training split.
+            val: likewise of the validation split.
+
+        Raises:
+            ConfigError: on resuming, the videos are not those that the run started with.
+        """
+        (self.path / "splits").mkdir(exist_ok=True)
+        for name, rows in (("train", train), ("val", val)):
+            path, text = self.path / "splits" / f"{name}.csv", _format_rows(rows)
+            if path.exists() and path.read_text(encoding="utf-8") != text:
+                raise ConfigError(
+                    f"{path}: the {name} videos have changed since this run started; "
+                    "restore them, or start a new run in another --out"
+                )
+            _write_text(path, text)
+        _write_text(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        # Last, because this file is what makes the directory a run that can be resumed.
+        if not (self.path / CONFIG_NAME).exists():
+            _write_text(self.path / CONFIG_NAME, format_config(config))
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def read_run_config(directory: Path) -> TrainConfig:
+    """The options of the run in ``directory``.
+
+    Raises:
+        CheckpointError: there is no readable ``config.yaml``.
+    """
+    path = directory / CONFIG_NAME
+    try:
+        return from_dict(TrainConfig, yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ConfigError, AttributeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as the options of a run ({error})") from error
+
+
+def format_config(config: TrainConfig) -> str:
+    """The options as YAML that ``kinemix train --config`` reads back."""
+    values = to_dict(config)
+    del values["protocol"]["input"]  # comes from the model, `size` and `color`
+    values["resume"] = False
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def check_same_run(old: TrainConfig, new: TrainConfig, *, path: Path) -> None:
+    """Raise a :class:`ConfigError` naming the first option whose change would make it another run."""
+    before, after = _flatten(to_dict(old)), _flatten(to_dict(new))
+    for key in sorted(before | after):
+        free = any(key == name or key.startswith(name + ".") for name in FREE_TO_CHANGE)
+        given = after.get(key)
+        # Size and colour are resolved from the model in the run's file and may be left out here.
+        unset = key in ("size", "color") and given is None
+        if not (free or unset or key.startswith("protocol.input") or before.get(key) == given):
+            raise ConfigError(
+                f"{path}: the run was started with {key} = {before.get(key)!r}, not {given!r}; "
+                "resume it with its own options, or start a new run in another --out"
+            )
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, cores, devices, commit and command line, for the record."""
+    versions = {"python": platform.python_version()}
+    for name in ("kinemix", *_REPORTED):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "platform": platform.platform(),
+        "cores": count_cores(),
+        "threads": torch.get_num_threads(),
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+    }
+
+
+def _make_numbered(config: TrainConfig) -> Path:
+    """``runs/<model>-<data>-NNN`` with the first free number, made in one step so that two runs differ."""
+    name = f"{config.model.replace('/', '_')}-{Path(config.data.source).resolve().stem}"
+    for number in range(1, 1000):
+        path = Path("runs") / f"{name}-{number:03d}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise ConfigError(f"runs/{name}-001 to -999 are all taken; give --out")
+
+
+def _git_commit() -> str | None:
+    """Commit of the kinemix that runs, if it runs from a clone; a ``+`` means changed files."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _format_rows(rows: Iterable[Any]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label", "name"))
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

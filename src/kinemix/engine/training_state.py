@@ -1,0 +1,140 @@
+"""What a run needs beside the weights to go on as if it had never stopped.
+
+The state lies beside the weights in a file of its own, and the checkpoint's JSON, which is replaced last and in
+one step, names both: at any moment the JSON, the weights and the state are of the same iteration. It is read
+with ``torch.load(weights_only=True)``: tensors and numbers, no code.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kinemix.errors import CheckpointError
+from kinemix.evaluate.atomic import write_atomically
+from kinemix.models.checkpoint import JSON_NAME, load_checkpoint, read_description, save_checkpoint
+from kinemix.models.video import VideoModel
+
+
+@dataclass
+class Position:
+    """How far a run has come; what a schedule, a sampler and a log need to go on.
+
+    Attributes:
+        epoch: whole epochs done.
+        batch: micro-batches done in the epoch under way.
+        iteration: steps of the optimizer since the start.
+        clips: clips seen in the epoch under way, on this process.
+        loss_sum: sum of their losses.
+        correct: how many of them were answered rightly while training on them.
+        best: highest validation accuracy so far.
+        best_epoch: number of epochs done when it was reached.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    iteration: int = 0
+    clips: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+
+    def end_epoch(self) -> None:
+        """Count the epoch under way as done."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.clips, self.loss_sum, self.correct = 0, 0.0, 0
+
+
+def collect_rng_state() -> dict[str, Any]:
+    """States of torch's random number generators: of the CPU and of every device."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_rng_state_(state: dict[str, Any]) -> None:
+    """Undo what was drawn since :func:`collect_rng_state`."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def write_checkpoint(
+    folder: Path, *, model: VideoModel, metadata: dict[str, Any], state: dict[str, Any] | None = None
+) -> None:
+    """Write a checkpoint; the one that is in the folder stays whole until the new one is.
+
+    Args:
+        folder: made if missing.
+        model: its weights.
+        metadata: goes into the checkpoint's JSON.
+        state: what the run needs to go on, if it shall be able to.
+
+    Raises:
+        CheckpointError: it cannot be written (the disk is full); the one before is untouched.
+    """
+    name = None
+    if state is not None:
+        name = f"training-{metadata['iteration']:08d}.pt"
+        _write_state(folder / name, state)
+    save_checkpoint(folder, model=model, metadata={**metadata, "training_state": name})
+    for path in folder.glob("training-*.pt"):
+        if path.name != name:
+            path.unlink(missing_ok=True)
+
+
+def read_checkpoint_(folder: Path, *, model: VideoModel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Load the weights into ``model`` and return the metadata and the ``state`` that were saved with them.
+
+    Raises:
+        CheckpointError: a part is missing, damaged, or belongs to another model.
+    """
+    _, metadata = load_checkpoint(folder, model=model)
+    name = metadata.get("training_state")
+    if name is None:
+        raise CheckpointError(f"{folder}: holds no state to resume from; give a run directory's `last`")
+    try:
+        # On the CPU: the optimizer moves its own tensors, and states of generators must stay there.
+        return metadata, torch.load(folder / name, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises whatever the reader stumbles over
+        raise CheckpointError(
+            f"{folder / name}: cannot be read ({type(error).__name__}: {error}); start the run anew"
+        ) from error
+
+
+def find_checkpoint(path: str | Path, name: str | None = None) -> Path:
+    """The folder of a checkpoint, whichever way it is named.
+
+    Args:
+        path: a run directory, or a checkpoint folder itself.
+        name: ``best`` or ``last`` of a run directory; by default the best, or the last where there is no best.
+
+    Raises:
+        CheckpointError: nothing there.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such run directory; `kinemix train` prints the one it writes")
+    if path.name == JSON_NAME:
+        path = path.parent
+    for folder in (path, *(path / choice for choice in ([name] if name else ["best", "last"]))):
+        if (folder / JSON_NAME).is_file():
+            read_description(folder)  # raises if it is damaged
+            return folder
+    wanted = f"checkpoint {name!r}" if name else "checkpoint"
+    raise CheckpointError(f"{path}: no {wanted} there; give a run directory that `kinemix train` has written")
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()  # because torch.save turns a full disk into a RuntimeError without a number
+    torch.save(state, buffer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: the checkpoint cannot be written ({error}); the one before is untouched: "
+            "free some room or choose another folder"
+        ) from error

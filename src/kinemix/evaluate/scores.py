@@ -1,0 +1,125 @@
+"""Scores: every logit of a test, kept as Parquet with the protocol and the model in its metadata.
+
+Whoever has the file can compute any figure again, average it with another model's (an ensemble), or find the
+samples that were missed.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from kinemix.config import Protocol
+from kinemix.errors import CheckpointError
+from kinemix.evaluate.atomic import write_atomically
+from kinemix.evaluate.metrics import Metrics, compute_metrics
+from kinemix.evaluate.protocol import describe_protocol, protocol_from_dict, protocol_to_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a model answered to every sample of a test.
+
+    Attributes:
+        ids: N names of samples (paths).
+        indices: ``N``, the samples' numbers in the tested list, each once.
+        logits: ``N K``, averaged over the views of the protocol.
+        labels: ``N``.
+        class_names: K names.
+        protocol: how the videos were shown.
+        order: order of the frames: ``forward``, ``reverse`` or ``shuffle``.
+        model: description of the model, as JSON can hold it.
+        unreadable: samples that gave no frames, with the reason; they are in no figure.
+    """
+
+    ids: tuple[str, ...]
+    indices: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    protocol: Protocol
+    order: str = "forward"
+    model: Any = None
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+    def metrics(self) -> Metrics:
+        """Accuracies and confusion over the samples that could be read.
+
+        Raises:
+            DataError: none could.
+        """
+        return compute_metrics(self.logits, self.labels, self.class_names)
+
+    def describe_protocol(self) -> str:
+        """The line that stands beside every figure."""
+        return describe_protocol(self.protocol, order=self.order)
+
+
+def merge_scores(parts: Sequence[Scores]) -> Scores:
+    """Scores of several processes as one, each sample once (a sampler may have padded the parts)."""
+    indices, rows = np.unique(np.concatenate([part.indices for part in parts]), return_index=True)
+    ids = [sample for part in parts for sample in part.ids]
+    return replace(
+        parts[0],
+        ids=tuple(ids[row] for row in rows),
+        indices=indices,
+        logits=np.concatenate([part.logits for part in parts])[rows],
+        labels=np.concatenate([part.labels for part in parts])[rows],
+        unreadable=tuple(sorted({entry for part in parts for entry in part.unreadable})),
+    )
+
+
+def write_scores(scores: Scores, path: Path) -> None:
+    """Write ``id, index, label, label_name, logits`` a row, with everything else in the file's metadata."""
+    num_classes = len(scores.class_names)
+    about = {
+        "class_names": scores.class_names,
+        "protocol": protocol_to_dict(scores.protocol),
+        "order": scores.order,
+        "model": scores.model,
+        "unreadable": scores.unreadable,
+    }
+    flat = pa.array(np.ascontiguousarray(scores.logits, np.float32).reshape(-1))
+    table = pa.table(
+        {
+            "id": pa.array(scores.ids, pa.string()),
+            "index": pa.array(scores.indices, pa.int64()),
+            "label": pa.array(scores.labels, pa.int64()),
+            "label_name": pa.array([scores.class_names[k] for k in scores.labels], pa.string()),
+            "logits": pa.FixedSizeListArray.from_arrays(flat, num_classes),
+        }
+    ).replace_schema_metadata({"kinemix": json.dumps(about)})
+    write_atomically(path, partial(pq.write_table, table))
+
+
+def read_scores(path: Path) -> Scores:
+    """What :func:`write_scores` wrote.
+
+    Raises:
+        CheckpointError: the file is missing or is no Parquet file of scores.
+    """
+    try:
+        table = pq.read_table(path)
+        about = json.loads(table.schema.metadata[b"kinemix"])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: no file of scores that `kinemix test` wrote ({error})") from error
+    class_names = tuple(about["class_names"])
+    flat = table["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Scores(
+        ids=tuple(table["id"].to_pylist()),
+        indices=table["index"].to_numpy(),
+        logits=flat.reshape(-1, len(class_names)),
+        labels=table["label"].to_numpy(),
+        class_names=class_names,
+        protocol=protocol_from_dict(about["protocol"]),
+        order=about["order"],
+        model=about["model"],
+        unreadable=tuple((path_, reason) for path_, reason in about["unreadable"]),
+    )

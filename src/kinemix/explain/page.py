@@ -1,0 +1,80 @@
+"""One HTML page that opens from disk: text, tables and pictures in a single file, nothing fetched."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d5d9de; --soft: #f3f5f7; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e8eb; --paper: #14171a; --line: #3a4047; --soft: #1f2429; } img { background: #fff; }
+}
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+       max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+thead th { background: var(--soft); }
+img { max-width: 100%; height: auto; border-radius: 4px; }
+.pair { display: flex; flex-wrap: wrap; gap: 1rem; } .pair figure { flex: 1 1 20rem; margin: 0; }
+figure { margin: 1rem 0; } figcaption { font-size: .9rem; opacity: .8; }
+pre { background: var(--soft); padding: .8rem; overflow-x: auto; }
+@media print { body { max-width: none; } h2 { break-after: avoid; } figure { break-inside: avoid; } }
+"""
+
+
+class Page:
+    """Collects blocks and renders them; every text given is escaped, so names from files are safe."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._blocks: list[str] = [f"<h1>{html.escape(title)}</h1>"]
+
+    def add_heading(self, text: str) -> None:
+        self._blocks.append(f"<h2>{html.escape(text)}</h2>")
+
+    def add_text(self, text: str) -> None:
+        self._blocks.append(f"<p>{html.escape(text)}</p>")
+
+    def add_code(self, text: str) -> None:
+        self._blocks.append(f"<pre><code>{html.escape(text)}</code></pre>")
+
+    def add_table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table whose first column is text and whose others are figures."""
+        head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        )
+        self._blocks.append(
+            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+
+    def add_figures(self, *figures: tuple[Figure, str]) -> None:
+        """Figures side by side, where the screen is wide enough; each with its caption."""
+        inner = "".join(
+            f'<figure><img alt="{html.escape(caption)}" src="{_to_data_url(figure)}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            for figure, caption in figures
+        )
+        self._blocks.append(f'<div class="pair">{inner}</div>')
+
+    def render(self) -> str:
+        """The whole page as one string of HTML."""
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+            + "\n".join(self._blocks)
+            + "\n</body></html>\n"
+        )
+
+
+def _to_data_url(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

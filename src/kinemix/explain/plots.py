@@ -1,0 +1,98 @@
+"""Pictures of a run: every function returns a matplotlib figure and shows nothing by itself.
+
+Colours are Okabe and Ito's (safe for colour-blind eyes); maps of numbers use cividis.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MAX_LABELLED_CLASSES = 40
+"""With more classes than this a matrix is drawn without names: they would overlap."""
+
+
+def plot_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], *, chance: float | None = None) -> Figure:
+    """Loss and validation accuracy by epoch, one colour a run.
+
+    Args:
+        runs: name of the run -> one record an epoch with ``epoch``, ``train_loss`` and, where the epoch was
+            validated, ``val_top1`` (shares, 0..1).
+        chance: accuracy to draw as a dotted line (what an orderless network can reach, say).
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    loss_axes, accuracy_axes = figure.subplots(1, 2)
+    for color, (name, records) in zip(COLORS, runs.items(), strict=False):
+        epochs = [record["epoch"] for record in records]
+        loss_axes.plot(epochs, [record["train_loss"] for record in records], color=color, label=name)
+        validated = [record for record in records if "val_top1" in record]
+        accuracy_axes.plot(
+            [record["epoch"] for record in validated],
+            [100 * record["val_top1"] for record in validated],
+            color=color,
+            label=name,
+        )
+    if chance is not None:
+        accuracy_axes.axhline(100 * chance, color="0.4", linestyle=":", linewidth=1)
+        accuracy_axes.annotate(
+            "best without order", (0.99, 100 * chance), xycoords=("axes fraction", "data"),
+            ha="right", va="bottom", fontsize=8, color="0.3",
+        )  # fmt: skip
+    loss_axes.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+    accuracy_axes.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=(0, 102))
+    for axes in (loss_axes, accuracy_axes):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    loss_axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Figure:
+    """A confusion matrix, each row in per cent of its class.
+
+    Args:
+        matrix: counts ``K x K``; rows are true classes, columns answers.
+        class_names: K names.
+        title: what is shown.
+    """
+    matrix = np.asarray(matrix, dtype=float)
+    shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    num_classes = len(class_names)
+    side = min(9.0, 2.2 + 0.3 * num_classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
+    axes.set_title(title, fontsize=10)
+    axes.set(xlabel="answer", ylabel="true class")
+    if num_classes > _MAX_LABELLED_CLASSES:
+        return figure
+    axes.set_xticks(range(num_classes), class_names, rotation=90, fontsize=8)
+    axes.set_yticks(range(num_classes), class_names, fontsize=8)
+    if num_classes <= 20:
+        for row, column in np.argwhere(shares >= 0.5):
+            share = shares[row, column]
+            color = "black" if share > 60 else "white"
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=color)
+    return figure
+
+
+def plot_filmstrip(videos: Mapping[str, Tensor], *, num_frames: int = 8) -> Figure:
+    """Frames of some videos, one row a video, time from left to right.
+
+    Args:
+        videos: caption -> frames ``T C H W``, uint8 RGB.
+        num_frames: frames shown of each, evenly spread.
+    """
+    figure = Figure(figsize=(1.15 * num_frames + 1.4, 1.15 * len(videos)), layout="constrained")
+    grid = figure.subplots(len(videos), num_frames, squeeze=False)
+    for row, (caption, frames) in zip(grid, videos.items(), strict=True):
+        shown = np.linspace(0, len(frames) - 1, num_frames).round().astype(int)
+        for axes, index in zip(row, shown, strict=True):
+            axes.imshow(frames[index].permute(1, 2, 0).numpy())
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        row[0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=9)
+    return figure

@@ -1,0 +1,1 @@
+"""Networks: the door to image backbones, the surgery that lets them see time, and how they are kept."""

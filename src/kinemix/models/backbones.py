@@ -1,0 +1,286 @@
+"""The only door to timm and torchvision: image networks by name, one logit vector a frame.
+
+A name is any of timm's (``resnet50``, ``convnext_tiny.fb_in1k``) or ``torchvision.`` and one of
+torchvision's CNNs (``torchvision.resnet50``). Published weights are loaded here, before any surgery.
+"""
+
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision import models as torchvision_models
+
+from kinemix.config import Color, InputSpec
+from kinemix.errors import ConfigError, KinemixError, did_you_mean
+from kinemix.models.trace import Trace
+
+CLASSIFIER_STD = 0.001
+"""Standard deviation of a fresh classifier's weights, as in TSN; its bias starts at zero."""
+
+TORCHVISION = "torchvision."
+
+# torchvision's shelf of classifiers holds transformers as well, which have no convolutional blocks.
+_NOT_CNNS = ("vit_*", "swin_*", "maxvit_*")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An image network, and what it wants to see.
+
+    Attributes:
+        network: ``N C H W`` to ``N x classes``.
+        input_spec: size, colour and normalisation.
+    """
+
+    network: nn.Module
+    input_spec: InputSpec
+
+
+@cache
+def _all_names() -> tuple[str, ...]:
+    names = torchvision_models.list_models(module=torchvision_models)
+    cnns = [TORCHVISION + n for n in names if not any(fnmatch(n, p) for p in _NOT_CNNS)]
+    return (*timm.list_models(), *cnns)
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Names of all backbones that match a shell pattern (``"resnet*"``), timm's first."""
+    return [name for name in _all_names() if fnmatch(name, pattern)]
+
+
+def is_backbone(name: str) -> bool:
+    """Whether there is a backbone of this name; timm's may carry a weight tag (``resnet50.a1_in1k``)."""
+    return name in _all_names() or name.partition(".")[0] in _all_names()
+
+
+def create_backbone(
+    name: str,
+    *,
+    num_classes: int,
+    pretrained: bool = False,
+    input_size: int | tuple[int, int] | None = None,
+    color: Color = "rgb",
+    dropout: float = 0.0,
+    backbone_options: Mapping[str, Any] | None = None,
+) -> Backbone:
+    """Make an image network with a classifier of ``num_classes``.
+
+    The classifier starts from N(0, 0.001) with zero bias, as in TSN, unless published weights of the same
+    number of classes are kept.
+
+    Args:
+        name: see the module's docstring.
+        num_classes: logits a frame.
+        pretrained: start from the published weights.
+        input_size: height and width in pixels; by default the ones that the weights were made for.
+        color: ``gray`` sums the first convolution's published weights over colour.
+        dropout: probability, before the classifier.
+        backbone_options: passed to the constructor. A weights file on disk is named by timm's own
+            ``{"pretrained_cfg_overlay": {"file": PATH}}``, or ``{"weights": PATH or NAME}`` for torchvision.
+
+    Raises:
+        ConfigError: no such backbone or option.
+        KinemixError: the published weights cannot be had.
+    """
+    if not is_backbone(name):
+        raise ConfigError(f"unknown backbone {name!r}: {did_you_mean(name, _all_names())}")
+    architecture, _, tag = name.partition(".")
+    if tag and name not in _all_names() and name not in (known := timm.list_pretrained(f"{architecture}.*")):
+        raise ConfigError(f"{architecture!r} has no published weights {tag!r}: {did_you_mean(name, known)}")
+    if num_classes < 1:
+        raise ConfigError(f"num_classes is {num_classes}: it must be 1 or more")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout is {dropout}: it must be at least 0 and below 1")
+    if pretrained and color == "bgr":
+        raise ConfigError(f"{name}: the published weights were made for rgb, not bgr: use color='rgb'")
+    options = dict(backbone_options or {})
+    make = _create_torchvision if name.startswith(TORCHVISION) else _create_timm
+    network, spec = make(name, num_classes, pretrained, color, dropout, options)
+    if input_size is not None:
+        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        spec = _replace_size(spec, size)
+    return Backbone(network, spec)
+
+
+def read_input_spec(network: nn.Module, color: Color = "rgb") -> InputSpec:
+    """What a timm network wants to see, from its own ``pretrained_cfg``; ImageNet's convention for others."""
+    config = getattr(network, "pretrained_cfg", None) or {}
+    size = tuple(config.get("input_size", (3, 224, 224)))[-2:]
+    mean = tuple(config.get("mean", InputSpec.mean))
+    std = tuple(config.get("std", InputSpec.std))
+    return _make_spec((size[0], size[1]), mean, std, color)
+
+
+def _make_spec(
+    size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...], color: Color
+) -> InputSpec:
+    if color == "gray":
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    return InputSpec(size=size, color=color, mean=mean, std=std)
+
+
+def find_classifier(network: nn.Module, trace: Trace) -> str:
+    """Path of the layer that gives the logits: the last linear layer or convolution that ran.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for call in reversed(trace.calls):
+        if issubclass(call.kind, (nn.Linear, nn.modules.conv._ConvNd)):
+            return call.path
+    raise ConfigError(
+        f"{type(network).__name__} has no linear layer or convolution that could be a classifier"
+    )
+
+
+def _replace_size(spec: InputSpec, size: tuple[int, ...]) -> InputSpec:
+    if len(size) != 2 or min(size) < 1:
+        raise ConfigError(f"input_size is {size}: give one number of pixels, or height and width")
+    return InputSpec(
+        size=(size[0], size[1]), color=spec.color, mean=spec.mean, std=spec.std, scale=spec.scale
+    )
+
+
+def _init_classifier_(layer: nn.Module) -> None:
+    if isinstance(layer, (nn.Linear, nn.Conv2d)):
+        nn.init.normal_(layer.weight, std=CLASSIFIER_STD)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+# ----------------------------------------------------------------------------------------------------- timm
+
+
+def _create_timm(
+    name: str, num_classes: int, pretrained: bool, color: Color, dropout: float, options: dict[str, Any]
+) -> tuple[nn.Module, InputSpec]:
+    given = {"num_classes": num_classes, "in_chans": 1 if color == "gray" else 3, **options}
+    if dropout:
+        given["drop_rate"] = dropout
+    try:
+        network = timm.create_model(name, pretrained=pretrained, **given)
+    except TypeError as error:
+        raise ConfigError(f"backbone {name!r} does not take these options: {error}") from error
+    except Exception as error:
+        if not pretrained:
+            raise ConfigError(f"backbone {name!r} cannot be made: {_one_line(error)}") from error
+        raise _no_weights(name, error, "pretrained_cfg_overlay={'file': PATH}") from error
+    kept = pretrained and network.pretrained_cfg.get("num_classes") == num_classes
+    if not kept:
+        classifier = network.get_classifier()
+        for layer in classifier if isinstance(classifier, (tuple, list)) else [classifier]:
+            _init_classifier_(layer)
+    return network, read_input_spec(network, color)
+
+
+def _no_weights(name: str, error: Exception, option: str) -> KinemixError:
+    return KinemixError(
+        f"the published weights of {name!r} cannot be had ({_one_line(error)}): check the network, "
+        f"name a file with backbone_options {option}, or use pretrained=False"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+# ---------------------------------------------------------------------------------------------- torchvision
+
+
+def _create_torchvision(
+    name: str, num_classes: int, pretrained: bool, color: Color, dropout: float, options: dict[str, Any]
+) -> tuple[nn.Module, InputSpec]:
+    builder = torchvision_models.get_model_builder(name.removeprefix(TORCHVISION))
+    weights = options.pop("weights", "DEFAULT")
+    takes = _constructor_parameters(builder)
+    if "aux_logits" in takes:
+        # The auxiliary classifiers of GoogLeNet and Inception V3 would make training return a tuple.
+        options = {"aux_logits": False, "init_weights": False, **options}
+    if "dropout" in takes:
+        options.setdefault("dropout", dropout)
+    try:
+        network = builder(weights=None, num_classes=num_classes, **options)
+    except TypeError as error:
+        raise ConfigError(f"backbone {name!r} does not take these options: {error}") from error
+    if color == "gray":
+        _make_stem_gray_(network)
+    path = _last_layer(network)
+    _init_classifier_(network.get_submodule(path))
+    if pretrained:
+        _load_torchvision_(network, name, builder, weights, classifier=path)
+    if dropout and "dropout" not in takes:
+        layer = network.get_submodule(path)
+        network.set_submodule(path, nn.Sequential(nn.Dropout(dropout), layer))
+    preset = torchvision_models.get_model_weights(builder).DEFAULT.transforms()
+    mean, std = tuple(preset.mean), tuple(preset.std)
+    if "transform_input" in takes:
+        mean = std = (0.5, 0.5, 0.5)  # ported weights, which torchvision's own loading corrects for
+    return network, _make_spec((preset.crop_size[0],) * 2, mean, std, color)
+
+
+def _constructor_parameters(builder: Any) -> set[str]:
+    """Options of torchvision's class behind a builder: the builders themselves pass everything on."""
+    own = [c for c in vars(sys.modules[builder.__module__]).values() if inspect.isclass(c)]
+    signatures = [inspect.signature(c).parameters for c in own if c.__module__ == builder.__module__]
+    return {name for parameters in signatures if "num_classes" in parameters for name in parameters}
+
+
+def _last_layer(network: nn.Module) -> str:
+    """Path of the last layer with weights in a torchvision classifier, which are all written in order."""
+    return [path for path, m in network.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+
+
+def _make_stem_gray_(network: nn.Module) -> None:
+    """Let the first convolution take one channel; weights are summed over colour."""
+    conv = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    conv.weight = nn.Parameter(conv.weight.detach().sum(dim=1, keepdim=True))
+    conv.in_channels = 1
+
+
+def _load_torchvision_(network: nn.Module, name: str, builder: Any, weights: str, *, classifier: str) -> None:
+    """Load published weights, or a file's; a classifier of another number of classes stays fresh."""
+    try:
+        if Path(weights).is_file():
+            state = _read_weights(Path(weights))
+        else:
+            known = torchvision_models.get_model_weights(builder)
+            state = known[weights].get_state_dict(progress=False, check_hash=True)
+    except KeyError as error:
+        raise ConfigError(
+            f"{name!r} has no weights {weights!r}: no such file, and the published ones are "
+            f"{', '.join(w.name for w in torchvision_models.get_model_weights(builder))}"
+        ) from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise _no_weights(name, error, "{'weights': PATH}") from error
+    own = network.state_dict()
+    fitted = {key: _fit_colour(value, own[key]) for key, value in state.items() if key in own}
+    fitted = {key: value for key, value in fitted.items() if value.shape == own[key].shape}
+    missing = [key for key in own.keys() - fitted.keys() if not key.startswith(classifier + ".")]
+    if missing:
+        raise KinemixError(
+            f"the weights {weights!r} do not fit {name!r}: {len(missing)} tensors are missing or of another "
+            f"shape, such as {min(missing)!r}: name the file of this network"
+        )
+    network.load_state_dict(fitted, strict=False)
+
+
+def _fit_colour(value: Tensor, wanted: Tensor) -> Tensor:
+    if value.ndim == 4 and value.shape[1] == 3 and wanted.shape[1] == 1:
+        return value.sum(dim=1, keepdim=True)
+    return value
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,188 @@
+"""Blocks of an image network, found by what they do in a dry run, never by their names or classes.
+
+1. **Residual**: the innermost module whose own ``forward`` adds two maps of equal shape, of which one carries
+   convolutions of that module that the other does not. All other modules of its class are blocks as well (a
+   stride block may have no shortcut).
+2. Networks without such a module: modules that concatenate maps (DenseNet's layers, Inception).
+3. Networks without either (VGG): every convolution but the first, as long as its map is more than a pixel.
+
+A stage is all blocks whose output has one size, counted from the largest map. (Blocks of a dilated network
+that keep the size share a stage.)
+"""
+
+import re
+from dataclasses import dataclass
+
+from kinemix.models.trace import Call, Operation, Trace
+
+# Operations that look at a window or a whole map. On the way from a block's input to a convolution they mean
+# that it belongs to a gate (squeeze-and-excitation) or a pooled branch, not to the residual branch's start.
+_POOLING = re.compile(r"pool|^mean$|^sum$|^amax$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One block of a network.
+
+    Attributes:
+        path: of the block.
+        first_conv: path of the first convolution of its residual branch; the block's own path where several
+            concatenated branches begin at its input, and where the block itself is a convolution.
+        stage, index: stages from 1, blocks within a stage from 0.
+    """
+
+    path: str
+    first_conv: str
+    stage: int
+    index: int
+
+
+def find_blocks(trace: Trace) -> list[Block]:
+    """All blocks of a network, in the order in which they run."""
+    if calls := _find_merging_modules(trace, {_find_residual_module(trace, op) for op in trace.operations}):
+        hosts = [_find_first_conv(trace, call) for call in calls]
+    elif calls := _find_merging_modules(
+        trace, {_find_concatenating_module(trace, op) for op in trace.operations}
+    ):
+        hosts = [_find_first_conv(trace, call, parallel=True) for call in calls]
+    else:
+        hosts = calls = _find_plain_convolutions(trace)
+    areas = [measure_area(trace, call) for call in calls]
+    stages = {area: 1 + rank for rank, area in enumerate(sorted(set(areas), reverse=True))}
+    blocks: list[Block] = []
+    for call, host, area in zip(calls, hosts, areas, strict=True):
+        index = sum(block.stage == stages[area] for block in blocks)
+        blocks.append(Block(path=call.path, first_conv=host.path, stage=stages[area], index=index))
+    return blocks
+
+
+def measure_area(trace: Trace, call: Call) -> int:
+    """Pixels of the last map that a call made."""
+    shapes = (op.output_shape for op in reversed(trace.operations[call.first : call.last]))
+    shape = call.output_shape or next((s for s in shapes if len(s) == 4), (0, 0, 0, 0))
+    return shape[2] * shape[3]
+
+
+# --------------------------------------------------------------------------------------- blocks by structure
+
+
+def _find_merging_modules(trace: Trace, kinds: set[type | None]) -> list[Call]:
+    """First calls of all modules of the given classes, each the only one in its place.
+
+    A class that somewhere holds two or more of the others is a container of blocks (HRNet's stages), so its
+    modules are left out. What is left inside another is a part of that block (an attention in its branch).
+    """
+    found: dict[str, Call] = {}
+    for call in trace.calls[1:]:
+        if call.kind in kinds:
+            found.setdefault(call.path, call)
+    containers = {
+        outer.kind
+        for outer in found.values()
+        if sum(inner.startswith(outer.path + ".") for inner in found) >= 2
+    }
+    blocks = {path: call for path, call in found.items() if call.kind not in containers}
+    return [call for path, call in blocks.items() if not any(path.startswith(p + ".") for p in blocks)]
+
+
+def _find_residual_module(trace: Trace, op: Operation) -> type | None:
+    """Class of the innermost module with a convolution that reaches only one side of this addition."""
+    if op.name != "add" or len(op.output_shape) != 4 or len(op.inputs) != 2:
+        return None
+    if op.input_shapes[0] != op.input_shapes[1]:
+        return None
+    one, other = (trace.convolutions[value] for value in op.inputs)
+    return _find_innermost(trace, op, one ^ other)
+
+
+def _find_concatenating_module(trace: Trace, op: Operation) -> type | None:
+    """Class of the innermost module with a convolution around this concatenation of maps."""
+    if op.name != "cat" or len(op.output_shape) != 4:
+        return None
+    return _find_innermost(trace, op, trace.all_convolutions)
+
+
+def _find_innermost(trace: Trace, op: Operation, convolutions: int) -> type | None:
+    """Class of the innermost module around ``op`` in which one of the convolutions ran; never the network."""
+    for call in trace.lineage(op.call):
+        within = ((1 << call.last) - 1) >> call.first << call.first
+        if call.parent is not None and within & convolutions:
+            return call.kind
+    return None
+
+
+def _find_plain_convolutions(trace: Trace) -> list[Call]:
+    """All modules that are convolutions, but for the stem and for classifiers (maps of one pixel)."""
+    found: dict[str, Call] = {}
+    for op in [op for op in trace.operations if op.convolves][1:]:
+        call = trace.calls[op.call]
+        if call.parent is not None and op.output_shape[2] * op.output_shape[3] > 1:
+            found.setdefault(call.path, call)
+    return list(found.values())
+
+
+# -------------------------------------------------------------------- where a block's residual branch begins
+
+
+def _find_first_conv(trace: Trace, block: Call, *, parallel: bool = False) -> Call:
+    """The convolution with which a block's residual branch begins.
+
+    Of the convolutions that see the block's input with no other convolution between, it is the one from
+    which the longest chain of convolutions leads on (a shortcut's projection is followed by none), then the
+    one with the largest kernel (RepVGG). Those behind a pooling do not count if there are others.
+
+    Args:
+        parallel: the block concatenates its branches. Where several begin at its input, a module on one of
+            them would leave the others blind, so the place is the block's own input (but for a block that
+            takes a list of maps).
+    """
+    operations = range(block.first, block.last)
+    starts = _find_starts(trace, operations)
+    if not starts or (parallel and len(starts) > 1 and block.input_shape is not None):
+        return block
+    chains = _measure_chains(trace, operations)
+    first = max(starts, key=lambda i: (chains[i], trace.operations[i].kernel_area, -i))
+    return _find_host(trace, block, trace.calls[trace.operations[first].call])
+
+
+def _find_starts(trace: Trace, operations: range) -> list[int]:
+    """Convolutions that no other one precedes; those behind a pooling only if there are no others."""
+    convolved: set[int] = set()
+    pooled: set[int] = set()
+    starts: list[int] = []
+    for i in operations:
+        op = trace.operations[i]
+        if op.convolves and not convolved.intersection(op.inputs):
+            starts.append(i)
+        if op.convolves or convolved.intersection(op.inputs):
+            convolved.update(op.outputs)
+        if _POOLING.search(op.name) or pooled.intersection(op.inputs):
+            pooled.update(op.outputs)
+    return [i for i in starts if not pooled.intersection(trace.operations[i].inputs)] or starts
+
+
+def _measure_chains(trace: Trace, operations: range) -> dict[int, int]:
+    """For each operation, convolutions on the longest way from it (itself included) through the others."""
+    ahead: dict[int, int] = {}
+    chains: dict[int, int] = {}
+    for i in reversed(operations):
+        op = trace.operations[i]
+        chains[i] = op.convolves + max((ahead.get(value, 0) for value in op.outputs), default=0)
+        for value in op.inputs:
+            ahead[value] = max(ahead.get(value, 0), chains[i])
+    return chains
+
+
+def _find_host(trace: Trace, block: Call, conv: Call) -> Call:
+    """The module that stands for a convolution: the one that splits channels for it, if there is one.
+
+    MixNet's mixed convolution hands groups of channels to several convolutions; only together are they one.
+    A convolution that the block's own ``forward`` computes has no module, so the block stands for it.
+    """
+    host = conv
+    for outer in trace.lineage(conv.number):
+        if outer is block:
+            break
+        if outer.input_shape and host.input_shape and outer.input_shape[1] > host.input_shape[1]:
+            host = outer
+    return host

@@ -1,0 +1,199 @@
+"""A network on disk: weights in a safetensors file, everything else in one JSON file beside it.
+
+``model.json`` is the checkpoint; it names its weights file, whose name holds its hash. Saving writes the new
+weights under their own name first and then replaces the JSON in one step, so that a kill or a full disk at
+any moment leaves a whole and consistent pair: the new one or the one before.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+import kinemix
+from kinemix.errors import CheckpointError, ConfigError
+from kinemix.models.factory import create_model
+from kinemix.models.video import VideoModel
+
+JSON_NAME = "model.json"
+FORMAT = 1
+"""Version of the layout of the JSON file; raised when an older kinemix could not read it."""
+
+
+def save_checkpoint(folder: str | Path, *, model: VideoModel, metadata: Mapping[str, Any]) -> Path:
+    """Write a network and what belongs to it; the folder's previous checkpoint stays whole until the end.
+
+    Args:
+        folder: made if missing.
+        model: its weights and its description are kept.
+        metadata: anything JSON can hold: protocol, label names, the run's configuration.
+
+    Returns:
+        Path of the JSON file.
+
+    Raises:
+        CheckpointError: it cannot be written (no room, no permission); nothing was changed.
+        TypeError: the metadata holds something JSON cannot.
+    """
+    folder = Path(folder)
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "kinemix": kinemix.__version__,
+        "model": model.description,
+        "metadata": dict(metadata),
+    }
+    json.dumps(content)  # a TypeError belongs before the first byte on disk
+    temporary: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary += [weights := _name_temporary(folder), description := _name_temporary(folder)]
+        save_model(model, str(weights))
+        digest, size = _hash_file(weights), weights.stat().st_size
+        content["weights"] = {"file": f"model-{digest[:16]}.safetensors", "sha256": digest, "bytes": size}
+        description.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        weights.chmod(description.stat().st_mode)  # safetensors lets nobody else read its files
+        _sync(weights)
+        _sync(description)
+        weights.replace(folder / content["weights"]["file"])
+        _sync(folder)
+        description.replace(folder / JSON_NAME)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: the checkpoint cannot be written ({error}); the one before is untouched: "
+            "free some room or choose another folder"
+        ) from error
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+    _remove_other_weights(folder, keep=content["weights"]["file"])
+    return folder / JSON_NAME
+
+
+def load_checkpoint(
+    path: str | Path, *, model: VideoModel | None = None
+) -> tuple[VideoModel, dict[str, Any]]:
+    """Rebuild a network from its checkpoint, in evaluation mode.
+
+    Args:
+        path: the folder, or a file of the pair.
+        model: load into this network instead of building one; needed for networks that
+            :func:`kinemix.temporalize` made from a backbone which only your code can build.
+
+    Returns:
+        The network and the metadata it was saved with.
+
+    Raises:
+        CheckpointError: something is missing, cut short, or belongs to another network.
+    """
+    given = Path(path)
+    folder = given if given.is_dir() else given.parent
+    content = read_description(folder)
+    if not (folder / content["weights"]["file"]).is_file():
+        content = read_description(folder)  # a training run may have saved in between
+    weights = _check_weights(folder, content["weights"])
+    if model is None:
+        model = _build(folder, content["model"])
+    _load_weights_(model, weights)
+    return model.eval(), content["metadata"]
+
+
+def read_description(folder: str | Path) -> dict[str, Any]:
+    """The JSON half of a checkpoint: ``format``, ``kinemix``, ``model``, ``weights`` and ``metadata``.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or was written by a later kinemix.
+    """
+    path = Path(folder) / JSON_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{folder}: no checkpoint here ({JSON_NAME} is missing): give the folder that training wrote"
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}): restore it from a copy") from error
+    wanted = {"format", "kinemix", "model", "weights", "metadata"}
+    if not isinstance(content, dict) or not wanted <= content.keys():
+        raise CheckpointError(
+            f"{path}: this is no kinemix checkpoint: it must hold {', '.join(sorted(wanted))}"
+        )
+    if content["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path}: written by kinemix {content['kinemix']} in format {content['format']}, and this "
+            f"is {kinemix.__version__}, which reads up to {FORMAT}: upgrade kinemix"
+        )
+    return content
+
+
+def _build(folder: Path, description: Mapping[str, Any]) -> VideoModel:
+    if "name" not in description:
+        raise CheckpointError(
+            f"{folder}: kinemix cannot build the backbone {description.get('backbone')!r} by name: make the "
+            "network with your code and give it as model="
+        )
+    try:
+        return create_model(**description)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{folder / JSON_NAME}: the network cannot be built: {error}") from error
+
+
+def _check_weights(folder: Path, entry: Mapping[str, Any]) -> Path:
+    path = folder / entry["file"]
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the weights are missing: copy them beside {JSON_NAME}")
+    if (size := path.stat().st_size) != entry["bytes"]:
+        raise CheckpointError(
+            f"{path}: has {size} bytes instead of {entry['bytes']}: the copy is incomplete, copy it again"
+        )
+    if _hash_file(path) != entry["sha256"]:
+        raise CheckpointError(f"{path}: is not the file that was saved (its hash differs): copy it again")
+    return path
+
+
+def _load_weights_(model: nn.Module, path: Path) -> None:
+    try:
+        load_model(model, str(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckpointError(
+            f"{path}: these weights belong to another network: {' '.join(lines)[:300]}"
+        ) from error
+
+
+# --------------------------------------------------------------------------------------------- files, safely
+
+
+def _name_temporary(folder: Path) -> Path:
+    """A free name in the folder itself, since a file moves in one step only within a disk."""
+    return folder / f".saving-{secrets.token_hex(8)}"
+
+
+def _sync(path: Path) -> None:
+    """Make sure that a file, or the names in a folder, are on the disk and not only on their way."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_other_weights(folder: Path, *, keep: str) -> None:
+    """Remove what earlier saves left; losing this race against a reader or a closed folder is harmless."""
+    for path in [*folder.glob("model-*.safetensors"), *folder.glob(".saving-*")]:
+        if path.name != keep:
+            with suppress(OSError):
+                path.unlink()

@@ -1,0 +1,273 @@
+"""Networks by name: ``<module>_<backbone>``, made in three steps: backbone, weights, surgery.
+
+``mixtconv_resnet50`` is the temporal module ``mixtconv`` in timm's ``resnet50``. Any module of the shelf (or
+its alias, or ``package.module:Class``) goes before any backbone name.
+"""
+
+import copy
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from typing import Any
+
+from torch import nn
+
+from kinemix.config import Color, InputSpec
+from kinemix.errors import ConfigError, did_you_mean
+from kinemix.models.backbones import (
+    create_backbone,
+    find_classifier,
+    is_backbone,
+    list_backbones,
+    read_input_spec,
+)
+from kinemix.models.insertion import find_sites_in_trace, insert_
+from kinemix.models.trace import trace_network
+from kinemix.models.video import Fold, VideoModel
+from kinemix.temporal import shelf
+from kinemix.temporal.base import Insertion, TemporalModule
+
+Placement = str | Insertion | Mapping[str, Any]
+"""A name in the module's ``placements``, an insertion, or an insertion's fields as a dictionary."""
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    num_frames: int = 8,
+    pretrained: bool = False,
+    input_size: int | tuple[int, int] | None = None,
+    color: Color = "rgb",
+    dropout: float = 0.0,
+    placement: Placement | None = None,
+    stages: Sequence[int] | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> VideoModel:
+    """Make a network that takes clips ``B T C H W`` and gives logits ``B x num_classes``.
+
+    Args:
+        name: ``<module>_<backbone>``, such as ``tsm_resnet50``; :func:`list_models` lists them.
+        num_classes: logits a clip.
+        num_frames: frames a clip. Most modules take clips of other lengths as well.
+        pretrained: load the backbone's published weights before the surgery.
+        input_size: height and width in pixels; by default the backbone's own.
+        color: what the frames hold: ``rgb``, ``bgr`` or one channel of ``gray``.
+        dropout: probability, before the classifier.
+        placement: where the module goes: a name from its paper (``head``, ``inner``), or any insertion.
+        stages: use these stages only, counted from 1.
+        backbone_options: passed to the backbone's constructor.
+        **options: the temporal module's own (``kernel_sizes=(1, 3, 5, 7)``).
+
+    Raises:
+        ConfigError: a name or option is unknown, or its value cannot be; the message suggests the nearest.
+        KinemixError: the published weights cannot be had.
+    """
+    module_class, backbone_name = parse_name(name)
+    _check_options(module_class, options)
+    backbone = create_backbone(
+        backbone_name,
+        num_classes=num_classes,
+        pretrained=pretrained,
+        input_size=input_size,
+        color=color,
+        dropout=dropout,
+        backbone_options=backbone_options,
+    )
+    description = {
+        "name": name,
+        "num_classes": num_classes,
+        "num_frames": num_frames,
+        "input_size": list(backbone.input_spec.size),
+        "color": color,
+        "dropout": dropout,
+        "placement": _describe_placement(placement),
+        "stages": None if stages is None else list(stages),
+        "backbone_options": dict(backbone_options or {}),
+        **options,
+    }
+    return _insert(
+        backbone.network,
+        module_class,
+        input_spec=backbone.input_spec,
+        num_frames=num_frames,
+        insertion=_read_placement(module_class, placement, stages),
+        options=options,
+        description=description,
+    )
+
+
+def temporalize(
+    backbone: nn.Module,
+    module: str | type[TemporalModule],
+    *,
+    num_frames: int = 8,
+    input_size: int | tuple[int, int] | None = None,
+    placement: Placement | None = None,
+    stages: Sequence[int] | None = None,
+    color: Color = "rgb",
+    **options: Any,
+) -> VideoModel:
+    """Let an image network that you already have see time. It is left as it is: a copy is cut.
+
+    Args:
+        backbone: any CNN, timm's, torchvision's or your own: ``N C H W`` to ``N x classes``.
+        module: name or alias on the shelf, ``package.module:Class``, or a class.
+        num_frames, placement, stages, color, **options: as in :func:`create_model`.
+        input_size: height and width in pixels; by default what the network says (timm), else 224.
+
+    Raises:
+        ConfigError: as in :func:`create_model`; or the network has no blocks, or does not give one logit
+            vector a frame.
+    """
+    module_class = module if isinstance(module, type) else find_module(module)
+    _check_options(module_class, options)
+    spec = read_input_spec(backbone, color)
+    if input_size is not None:
+        spec = replace(spec, size=(input_size, input_size) if isinstance(input_size, int) else input_size)
+    return _insert(
+        copy.deepcopy(backbone),
+        module_class,
+        input_spec=spec,
+        num_frames=num_frames,
+        insertion=_read_placement(module_class, placement, stages),
+        options=options,
+        description={"backbone": f"{type(backbone).__module__}.{type(backbone).__qualname__}"},
+    )
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of all networks that match a shell pattern: ``"tsm_resnet*"``, ``"*_convnext_tiny"``."""
+    names = [f"{prefix}_{backbone}" for prefix in sorted(_prefixes()) for backbone in list_backbones()]
+    return [name for name in names if fnmatch(name, pattern)]
+
+
+def parse_name(name: str) -> tuple[type[TemporalModule], str]:
+    """The temporal module and the backbone that a network's name stands for.
+
+    Raises:
+        ConfigError: no such network; the message suggests the nearest.
+    """
+    for prefix, backbone in _splits(name):
+        if is_backbone(backbone) and (prefix in _prefixes() or ":" in prefix):
+            return find_module(prefix), backbone
+    for prefix, backbone in _splits(name):
+        if prefix in _prefixes():
+            nearest = did_you_mean(backbone, list_backbones())
+            raise ConfigError(f"unknown model {name!r}: there is no backbone {backbone!r}; {nearest}")
+        if is_backbone(backbone):
+            nearest = did_you_mean(prefix, _prefixes())
+            raise ConfigError(f"unknown model {name!r}: there is no temporal module {prefix!r}; {nearest}")
+    if is_backbone(name):
+        raise ConfigError(
+            f"unknown model {name!r}: that is a backbone; put a module before it, as 'tsm_{name}'"
+        )
+    close = get_close_matches(name, list_models(), n=3)
+    nearest = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise ConfigError(
+        f"unknown model {name!r}: names are <module>_<backbone>, where the modules are "
+        f"{', '.join(sorted(_prefixes()))}{nearest}"
+    )
+
+
+def find_module(name: str) -> type[TemporalModule]:
+    """The temporal module of this name or alias, or at ``package.module:Class``."""
+    prefixes = _prefixes()
+    if name in prefixes:
+        return prefixes[name]
+    if ":" in name:
+        return shelf.get(name)
+    raise ConfigError(f"unknown temporal module {name!r}: {did_you_mean(name, prefixes)}")
+
+
+def _prefixes() -> dict[str, type[TemporalModule]]:
+    classes = [shelf.get(name) for name in shelf.names()]
+    return {prefix: c for c in classes for prefix in (c.name, *c.aliases)}
+
+
+def _splits(name: str) -> Iterable[tuple[str, str]]:
+    """Every way of cutting a name at an underscore, the longest prefix first."""
+    cuts = [i for i, letter in enumerate(name) if letter == "_"]
+    return [(name[:i], name[i + 1 :]) for i in reversed(cuts)]
+
+
+def _check_options(module_class: type[TemporalModule], options: Mapping[str, Any]) -> None:
+    known = [p for p in inspect.signature(module_class).parameters if p != "site"]
+    for option in options:
+        if option not in known:
+            nearest = did_you_mean(option, known) if known else "it takes none"
+            raise ConfigError(f"{module_class.name} has no option {option!r}: {nearest}")
+
+
+def _read_placement(
+    module_class: type[TemporalModule], placement: Placement | None, stages: Sequence[int] | None
+) -> Insertion | None:
+    """The insertion that is asked for; ``None`` for a module that goes nowhere (TSN)."""
+    named = module_class.placements
+    if isinstance(placement, Insertion):
+        insertion = placement
+    elif isinstance(placement, str):
+        if placement not in named:
+            nearest = did_you_mean(placement, named) if named else "it has none"
+            raise ConfigError(f"{module_class.name} has no placement {placement!r}: {nearest}")
+        insertion = named[placement]
+    elif placement is not None:
+        insertion = _read_insertion(placement)
+    elif named:
+        insertion = next(iter(named.values()))
+    elif module_class.sees_time or stages is not None:
+        raise ConfigError(f"{module_class.name} names no placement of its own: give placement=")
+    else:
+        return None
+    return insertion if stages is None else replace(insertion, stages=tuple(stages))
+
+
+def _read_insertion(fields: Mapping[str, Any]) -> Insertion:
+    """An insertion from a dictionary, such as a YAML file or a checkpoint holds."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    try:
+        return Insertion(**values)
+    except TypeError as error:
+        known = ", ".join(Insertion.__dataclass_fields__)
+        raise ConfigError(f"placement {dict(fields)} is no insertion: its fields are {known}") from error
+
+
+def _describe_placement(placement: Placement | None) -> Any:
+    return asdict(placement) if isinstance(placement, Insertion) else placement
+
+
+def _insert(
+    network: nn.Module,
+    module_class: type[TemporalModule],
+    *,
+    input_spec: InputSpec,
+    num_frames: int,
+    insertion: Insertion | None,
+    options: Mapping[str, Any],
+    description: Mapping[str, Any],
+) -> VideoModel:
+    if num_frames < 1:
+        raise ConfigError(f"num_frames is {num_frames}: it must be 1 or more")
+    trace = trace_network(network, channels=input_spec.channels, input_size=input_spec.size)
+    if [len(shape) for shape in trace.output_shapes] != [2]:
+        raise ConfigError(
+            f"{type(network).__name__} gives {trace.output_shapes or 'no tensor'} for one frame, "
+            "not one vector of logits (1 x classes)"
+        )
+    sites = find_sites_in_trace(trace, insertion, num_frames=num_frames) if insertion is not None else []
+    fold = Fold(num_frames)
+    classifier = find_classifier(network, trace)
+    insert_(network, sites, lambda site: module_class(site, **options), fold)
+    return VideoModel(
+        network,
+        fold=fold,
+        input_spec=input_spec,
+        num_frames=num_frames,
+        num_classes=trace.output_shapes[0][1],
+        sites=sites,
+        classifier=classifier,
+        description=description,
+    )
