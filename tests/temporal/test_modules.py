@@ -135,7 +135,7 @@ def test_shift_init_is_the_released_one() -> None:
     for weight, kernel_size in zip(mixed.weights, (1, 3, 5, 7), strict=True):
         before, after, now = map(torch.tensor, rows[kernel_size])
         assert torch.equal(weight.detach(), torch.stack([before] * 4 + [after] * 4 + [now] * 8))
-    single = DepthwiseTemporalConv(make_site(64), kernel_size=3).conv.weights[0].detach()
+    single = DepthwiseTemporalConv(make_site(64), kernel_size=3).weight.detach()
     before, after, now = map(torch.tensor, rows[3])
     assert torch.equal(single, torch.stack([before] * 8 + [after] * 8 + [now] * 48))
 
@@ -205,8 +205,12 @@ def test_placements_of_tsm() -> None:
         ("depthwise", {"kernel_size": "3"}, r"kernel_size '3' is no positive whole number"),
         ("mixtconv", {"kernel_sizes": (1, 2)}, r"kernel_size 2 is even"),
         ("mixtconv", {"kernel_sizes": ()}, r"kernel_sizes is empty"),
-        ("mixtconv", {"kernel_sizes": "135"}, r"kernel_size '1' is no positive whole number"),
-        ("mixtconv", {"kernel_sizes": 3.0}, r"kernel_sizes 3.0 .* give"),
+        (
+            "mixtconv",
+            {"kernel_sizes": "135"},
+            r"kernel_sizes '135' is neither a number nor a list of numbers: give",
+        ),
+        ("mixtconv", {"kernel_sizes": 3.0}, r"kernel_sizes 3.0 is neither .* give"),
         ("mixtconv", {"kernel_sizes": (3,) * 17}, r"17 channel groups of only 16 channels: give at most 16"),
         ("mixtconv", {"dilations": (1, 2)}, r"dilations \(1, 2\) has 2 values for 4 kernel sizes: give one"),
         ("mixtconv", {"dilations": 0}, r"dilation 0 is no positive whole number"),

@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _ENVIRONMENT:
             raise
-        return _fail(f"{error.filename or 'writing'}: {error.strerror}; free or choose another place and run again")
+        return _fail(
+            f"{error.filename or 'writing'}: {error.strerror}; free or choose another place and run again"
+        )
     except KeyboardInterrupt as interruption:
         print(f"kinemix: {interruption or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED

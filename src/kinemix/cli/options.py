@@ -42,7 +42,9 @@ class Options:
         self._types: dict[str, Any] = {}
         self._has_config = False
 
-    def add(self, name: str, kind: Any, default: Any = None, *, about: str = "", nargs: str | None = None) -> None:
+    def add(
+        self, name: str, kind: Any, default: Any = None, *, about: str = "", nargs: str | None = None
+    ) -> None:
         """Declare one option (``name`` with dashes) or one positional argument (without).
 
         Args:
@@ -53,7 +55,9 @@ class Options:
             nargs: ``?``, ``*`` or ``+``, as in argparse.
         """
         more: dict[str, Any] = {"nargs": nargs} if nargs else {}
-        action = self._parser.add_argument(name, type=kind, default=default, help=about, **more)
+        if name.startswith("-") or nargs in ("?", "*"):
+            more["default"] = default
+        action = self._parser.add_argument(name, type=kind, help=about, **more)
         self._types[name.lstrip("-")] = kind
         if kind is bool:  # the option alone switches it on
             action.nargs, action.const = "?", True
@@ -111,7 +115,9 @@ class Options:
         if values is None:
             return []
         if not isinstance(values, dict):
-            raise ConfigError(f"{path}: a config file holds `option: value` lines, not {type(values).__name__}")
+            raise ConfigError(
+                f"{path}: a config file holds `option: value` lines, not {type(values).__name__}"
+            )
         return list(self._as_words(values, "", path))
 
     def _as_words(self, values: dict[Any, Any], prefix: str, path: Path) -> Iterator[str]:
@@ -124,7 +130,9 @@ class Options:
             elif isinstance(value, dict):
                 yield from self._as_words(value, name + ".", path)
             elif value is not None:
-                raise ConfigError(f"{path}: {name} is {value!r}, but it is a group of options: {self._suggest(name)}")
+                raise ConfigError(
+                    f"{path}: {name} is {value!r}, but it is a group of options: {self._suggest(name)}"
+                )
 
     def _suggest(self, name: str) -> str:
         """The nearest options: by the whole dotted name, or by its last part in another group."""
@@ -133,8 +141,11 @@ class Options:
         group = [known for known in options if known.startswith(name.partition(".")[0] + ".")]
         if name.rpartition(".")[2] in last:
             return f"did you mean '{last[name.rpartition('.')[2]]}'?"
-        nearest = did_you_mean(name, options)
-        return nearest if nearest.startswith("did you mean") or not group else did_you_mean(name, group)
+        for names in (options, group):
+            nearest = did_you_mean(name, names)
+            if nearest.startswith("did you mean"):
+                return nearest
+        return f"kinemix {self.verb} --help lists them"
 
     def _explain(self, message: str) -> NoReturn:
         """Turn the parser's message into one line that names option, value and cure."""
@@ -152,7 +163,7 @@ class Options:
         if "the following arguments are required" in message or "is required" in message:
             missing = re.findall(r"[A-Z]{2,}", message)
             raise ConfigError(f"{' and '.join(missing) or message} must be given; kinemix {self.verb} --help")
-        raise ConfigError(message)
+        raise ConfigError(message.removeprefix("argument --"))
 
 
 def describe_type(kind: Any) -> str:
@@ -161,7 +172,13 @@ def describe_type(kind: Any) -> str:
     >>> describe_type(float | None)
     'a number or null'
     """
-    simple = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    simple = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        type(None): "null",
+    }
     if kind in simple:
         return simple[kind]
     origin, parts = get_origin(kind), get_args(kind)
@@ -206,4 +223,6 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF")
+)

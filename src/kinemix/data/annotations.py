@@ -189,8 +189,8 @@ def index_labels(listing: Listing, class_names: Sequence[str], *, exclude: Seque
             continue
         if entry.label not in index_of:
             raise DataError(
-                f"{entry.place}: unknown class {entry.label!r}: {did_you_mean(entry.label, index_of)}; correct "
-                f"it, or leave it out with data.exclude_labels=[{entry.label}]"
+                f"{entry.place}: unknown class {entry.label!r}: {did_you_mean(entry.label, index_of)}; "
+                f"correct it, or leave it out with data.exclude_labels=[{entry.label}]"
             )
         samples.append(Sample(entry.path, index_of[entry.label], entry.group, entry.num_frames))
     return Annotations(tuple(samples), tuple(class_names))
@@ -305,9 +305,9 @@ def _name_number(entry: Entry, start: int, names: Sequence[str], names_from: str
     if number - start >= len(names):
         other = 1 - start
         raise DataError(
-            f"{entry.place}: label {number} is out of range: {names_from} has {len(names)} classes, so labels "
-            f"run from {start} to {start + len(names) - 1}; correct it, or set data.labels_start_at={other} if "
-            f"the list counts from {other}"
+            f"{entry.place}: label {number} is out of range: {names_from} has {len(names)} classes, so "
+            f"labels run from {start} to {start + len(names) - 1}; correct it, or set "
+            f"data.labels_start_at={other} if the list counts from {other}"
         )
     return replace(entry, label=names[number - start])
 

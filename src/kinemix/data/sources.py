@@ -28,6 +28,9 @@ from kinemix.registry import Shelf
 DATASETS: Shelf[Dataset] = Shelf("kinemix.data.catalog", "dataset", Dataset)
 """Every kind of dataset: one file in :mod:`kinemix.data.catalog`."""
 
+_PARTS_TO_VALIDATE: tuple[Part, ...] = ("val", "test")
+_PARTS_TO_TEST: tuple[Part, ...] = ("test", "val")
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -114,10 +117,12 @@ def open_annotations(
         (listing,) = name_numbers(
             [listing], names=class_names, names_from="the model", labels_start_at=labels_start_at
         )
-    if part == "auto":
-        part = next((name for name in ("test", "val") if name in listing.parts), "all")
-    if part != "all":
-        listing = _select(listing, [part])
+    wanted = _PARTS_TO_TEST if part == "auto" else () if part == "all" else (part,)
+    chosen = next((name for name in wanted if name in listing.parts), None)
+    if chosen is not None:
+        listing = _select(listing, [chosen])
+    elif part not in ("auto", "all"):
+        raise DataError(f"{source}: has no part {part!r}; {_name_parts(listing)}")
     missing = check_paths([listing], cure=_cure_of_missing(root))
     annotations = index_labels(listing, class_names, exclude=exclude_labels)
     if not annotations.samples:
@@ -158,7 +163,7 @@ def _choose_parts(listings: Sequence[Listing], data: DataConfig) -> tuple[Listin
     pool = listings[0]
     if data.val_source is not None:
         held = listings[1]
-        chosen = next((part for part in ("val", "test") if part in held.parts), None)
+        chosen = next((part for part in _PARTS_TO_VALIDATE if part in held.parts), None)
         held = _select(held, [chosen]) if chosen else held
         return (_select(pool, ["train"]) if pool.parts else pool), held, []
     if not pool.parts:
@@ -166,7 +171,7 @@ def _choose_parts(listings: Sequence[Listing], data: DataConfig) -> tuple[Listin
     if data.folds is not None:
         notice = f"{pool.source}: its own train and val are pooled for folds"
         return _select(pool, ["train", "val"]), None, [notice]
-    chosen = next((part for part in ("val", "test") if part in pool.parts), None)
+    chosen = next((part for part in _PARTS_TO_VALIDATE if part in pool.parts), None)
     if chosen is None:
         return pool, None, []
     notices = [] if chosen == "val" else [f"{pool.source}: has no val part: its test part is validated on"]
@@ -176,9 +181,12 @@ def _choose_parts(listings: Sequence[Listing], data: DataConfig) -> tuple[Listin
 def _select(listing: Listing, parts: Sequence[Part]) -> Listing:
     selected = listing.select(parts)
     if not selected.entries:
-        found = ", ".join(sorted(listing.parts)) or "none"
-        raise DataError(f"{listing.source}: no samples for {' or '.join(parts)}; its parts are: {found}")
+        raise DataError(f"{listing.source}: has no part {' or '.join(parts)}; {_name_parts(listing)}")
     return selected
+
+
+def _name_parts(listing: Listing) -> str:
+    return "its parts are: " + (", ".join(sorted(listing.parts)) or "none")
 
 
 def _split(pooled: Annotations, data: DataConfig) -> tuple[Annotations, Annotations, list[str]]:

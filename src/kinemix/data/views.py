@@ -5,7 +5,8 @@ travels in the checkpoint, so that they cannot disagree.
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+from typing import Protocol as Interface
 
 import torch
 from jaxtyping import Float
@@ -13,17 +14,32 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from kinemix.config import Protocol
-from kinemix.data.reader import VideoReader
 from kinemix.data.sampling import dense_test, sparse_test
 from kinemix.data.transforms import center_crop, normalize_clip, resize_to_cover
-from kinemix.errors import UnreadableVideoError
 from kinemix.types import Video
 
 Order: TypeAlias = Literal["forward", "reverse", "shuffle"]
 Views: TypeAlias = Float[Tensor, "V T C H W"]
 
 
-def read_views(reader: VideoReader, protocol: Protocol, *, order: Order = "forward", seed: int = 0) -> Views:
+class FrameReader(Interface):
+    """An open video: what :func:`kinemix.data.reader.open_video` and the frame cache give."""
+
+    @property
+    def num_frames(self) -> int: ...
+
+    def read(self, indices: Sequence[int]) -> Video:
+        """Frames at ``indices``, in that order; repeats are allowed."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *exception: Any) -> Any: ...
+
+
+def read_views(reader: FrameReader, protocol: Protocol, *, order: Order = "forward", seed: int = 0) -> Views:
     """All views of one video, ready for the network: every crop of every clip.
 
     Args:
@@ -46,8 +62,6 @@ def read_views(reader: VideoReader, protocol: Protocol, *, order: Order = "forwa
         10 crops mirror the video. Where classes tell left from right, the logits of the mirrored views belong
         to the mirrored classes (:func:`kinemix.data.mirror.mirror_labels`).
     """
-    if reader.num_frames < 1:
-        raise UnreadableVideoError(reader.path, "it has no frames")
     clips = [
         _order_frames(sample_clip(reader.num_frames, protocol, clip=clip), order=order, seed=seed, clip=clip)
         for clip in range(protocol.num_clips)
@@ -71,14 +85,14 @@ def sample_clip(num_video_frames: int, protocol: Protocol, *, clip: int) -> list
     return sparse_test(**counts, clip=clip, num_clips=protocol.num_clips)
 
 
-def crop_views(frames: Video, protocol: Protocol) -> Sequence[Video]:
+def crop_views(frames: Video, protocol: Protocol) -> list[Video]:
     """The protocol's crops of resized frames, each T C h w."""
     size = protocol.input.size
     if protocol.num_crops == 1:
         return [center_crop(frames, size)]
     if protocol.num_crops == 3:
         return _three_crops(frames, size)
-    return F.ten_crop(frames, list(size))
+    return list(F.ten_crop(frames, list(size)))
 
 
 def _three_crops(frames: Video, size: tuple[int, int]) -> list[Video]:

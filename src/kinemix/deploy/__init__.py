@@ -1,1 +1,1 @@
-""""""
+"""Using a trained network."""

@@ -1,1 +1,10 @@
-""""""
+"""Training and testing runs.
+
+::
+
+    train            the loop            run              a run under way: what it is made of, saving, resuming
+    settle           before a run        run_directory    what a run leaves behind, and its lock
+    optim            optimizer, rates    training_state   checkpoints with what it takes to go on
+    launch           devices, processes  logbook, progress, unreadable, interrupt
+    measure          a finished run, tested
+"""

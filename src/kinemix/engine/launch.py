@@ -39,7 +39,7 @@ def launch_fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             strategy=strategy,
         )
     except Exception as error:  # Lightning raises several kinds, all of them about these four values

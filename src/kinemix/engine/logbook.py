@@ -40,7 +40,13 @@ class Logbook:
             epoch: epochs so far, as a fraction.
             values: numbers become curves; everything else stands in the JSON line only.
         """
-        record = {"time": round(time.time(), 3), "kind": kind, "iteration": iteration, "epoch": epoch, **values}
+        record = {
+            "time": round(time.time(), 3),
+            "kind": kind,
+            "iteration": iteration,
+            "epoch": epoch,
+            **values,
+        }
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for name, value in values.items():

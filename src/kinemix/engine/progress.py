@@ -1,5 +1,6 @@
 """What a person sees while a run goes: one bar with rate, time left, loss and the share of waiting for data."""
 
+from collections import deque
 from types import TracebackType
 
 from rich.console import Console
@@ -16,7 +17,9 @@ class ProgressBar:
     """
 
     def __init__(self, *, total: int, done: int = 0, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = Console(
+            stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -27,24 +30,34 @@ class ProgressBar:
             console=self._console,
             disable=quiet or not self._console.is_terminal,
         )
+        self._recent: deque[tuple[int, float, float]] = deque(maxlen=20)  # steps to average the rate over
         self._task = self._progress.add_task("starting", total=total, completed=done, about="")
 
-    def advance(self, *, epoch: int, epochs: int, loss: float, rate: float, wait: float) -> None:
+    def advance(
+        self, *, epoch: int, epochs: int, loss: float, clips: int, seconds: float, waiting: float
+    ) -> None:
         """One step is done.
 
         Args:
             epoch: number of the epoch under way, from 1.
             epochs: of the run.
             loss: of the step.
-            rate: clips a second.
-            wait: share of the time that was spent waiting for data.
+            clips: of the step.
+            seconds: that it took.
+            waiting: of them, spent waiting for data.
         """
-        about = f"loss {loss:.3f}  {rate:.1f} clips/s  waiting for data {wait:.0%} "
+        self._recent.append((clips, seconds, waiting))
+        clips, seconds, waiting = (sum(values) for values in zip(*self._recent, strict=True))
+        about = f"loss {loss:.3f}  {clips / seconds:.1f} clips/s  waiting for data {waiting / seconds:.0%} "
         self._progress.update(self._task, advance=1, description=f"epoch {epoch}/{epochs}", about=about)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, markup=False)
+        self._console.print(line)
+
+    def show(self, what: str) -> None:
+        """Say on the bar itself what is going on."""
+        self._progress.update(self._task, about=what + " ")
 
     def __enter__(self) -> "ProgressBar":
         self._progress.start()
@@ -53,4 +66,37 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._progress.stop()
+
+
+class CountBar:
+    """A bar over a known number of videos, on standard error; nothing where that is no terminal."""
+
+    def __init__(self, what: str, *, total: int) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn(what),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task(what, total=total)
+
+    def advance(self, count: int) -> None:
+        """So many more are done."""
+        self._progress.advance(self._task, count)
+
+    def reach(self, done: int) -> None:
+        """So many are done in all."""
+        self._progress.update(self._task, completed=done)
+
+    def __enter__(self) -> "CountBar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()

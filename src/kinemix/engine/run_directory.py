@@ -47,13 +47,11 @@ def open_run_directory(config: TrainConfig) -> "RunDirectory":
         config: ``out`` and ``resume`` say which; the model's and the data's names make a default name.
 
     Raises:
-        ConfigError: the directory holds another run, is in use, or cannot be written; or ``resume`` finds
-            nothing to resume, or options that differ from the run's.
+        ConfigError: the directory holds another run, is in use, or cannot be written; or the run to be
+            resumed has other options.
     """
     try:
         path = Path(config.out) if config.out else _make_numbered(config)
-        if config.resume and not (path / CONFIG_NAME).is_file():
-            raise ConfigError(f"{path}: no run to resume there (no {CONFIG_NAME}); leave out --resume to start one")
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path}: this is a file, and the run needs a directory; give another --out")
         path.mkdir(parents=True, exist_ok=True)
@@ -83,7 +81,9 @@ class RunDirectory:
         if not path.exists():
             return
         if not config.resume:
-            raise ConfigError(f"{self.path}: a run is already there; add --resume to go on, or give another --out")
+            raise ConfigError(
+                f"{self.path}: a run is already there; add --resume to go on, or give another --out"
+            )
         check_same_run(read_run_config(self.path), config, path=self.path)
 
     def write_facts(self, config: TrainConfig, *, train: Iterable[Any], val: Iterable[Any]) -> None:

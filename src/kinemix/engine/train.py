@@ -1,52 +1,29 @@
 """Training: one loop that can be read from top to bottom.
 
-:func:`train` sets the stage and walks through the epochs; :func:`train_epoch` is the loop itself, and gives
-control back after every step of the optimizer, when weights, optimizer and position agree and may be saved.
-What is drawn depends on the seed, the epoch and the sample alone, so a run that was killed and resumed ends
-with the weights of one that was not, bit for bit.
+:func:`train` walks through the epochs; :func:`train_epoch` is the loop itself, and gives control back after every
+step of the optimizer, when weights, optimizer and position agree and may be saved. What is drawn at random
+depends on the seed, the epoch and the sample alone, so a run that was killed and resumed ends with the weights of
+one that was not, bit for bit.
 """
 
-import itertools
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from kinemix.config import MachineConfig, TrainConfig, to_dict
-from kinemix.data.loader import Batch, build_test_loader, build_train_loader
-from kinemix.data.mirror import mirror_labels
-from kinemix.data.sources import Splits, open_splits
-from kinemix.engine.interrupt import Interrupted, StopWish, catch_stop
-from kinemix.engine.launch import any_process, do_first, gather, launch_fabric
-from kinemix.engine.logbook import Logbook
-from kinemix.engine.optim import build_optimizer, rate_at, set_rate_
-from kinemix.engine.progress import ProgressBar
-from kinemix.engine.run_directory import open_run_directory, resolve_config
-from kinemix.engine.training_state import (
-    Position,
-    collect_rng_state,
-    read_checkpoint_,
-    restore_rng_state_,
-    write_checkpoint,
-)
-from kinemix.engine.unreadable import UnreadableList
-from kinemix.errors import ConfigError, KinemixError
-from kinemix.evaluate.evaluator import evaluate
-from kinemix.evaluate.metrics import Metrics
-from kinemix.evaluate.protocol import build_protocol, protocol_to_dict
-from kinemix.evaluate.scores import Scores, merge_scores
-from kinemix.models.checkpoint import JSON_NAME
-from kinemix.models.factory import create_model
-from kinemix.models.video import VideoModel
+from kinemix.config import TrainConfig
+from kinemix.data.dataset import Batch
+from kinemix.engine.interrupt import Interrupted, catch_stop
+from kinemix.engine.launch import any_process, launch_fabric
+from kinemix.engine.optim import set_rate_
+from kinemix.engine.run import open_run
+from kinemix.engine.settle import settle_config
+from kinemix.engine.training_state import Position
 
 
 def train(config: TrainConfig) -> Path:
@@ -63,7 +40,7 @@ def train(config: TrainConfig) -> Path:
             loss is no longer a number; the disk is full.
         Interrupted: Ctrl-C or SIGTERM, after the run was saved.
     """
-    config = resolve_config(config)
+    config = settle_config(config)
     machine, optim = config.machine, config.optim
     fabric = launch_fabric(
         accelerator=machine.accelerator,
@@ -72,9 +49,122 @@ def train(config: TrainConfig) -> Path:
         precision=machine.precision,
         threads=machine.threads,
     )
-    splits = open_splits(config.data)
-    torch.manual_seed(config.seed)
-    model = build_model(config, num_classes=len(splits.class_names))
-    protocol = build_protocol(config.protocol, input_spec=model.input_spec)
-    config = replace(config, protocol=protocol, size=protocol.input.size, color=protocol.input.color)
-    ...
+    with catch_stop() as stop, open_run(fabric, config) as run:
+        while run.position.epoch < optim.epochs:
+            steps = train_epoch(
+                fabric,
+                run.network,
+                run.optimizer,
+                run.open_epoch(),
+                num_batches=run.num_batches,
+                position=run.position,
+                rate=run.rate,
+                accumulate=optim.accumulate,
+                clip_grad_norm=optim.clip_grad_norm,
+                label_smoothing=optim.label_smoothing,
+                check=run.check_batch,
+            )
+            for step in steps:
+                run.note_step(step)
+                stopping = any_process(fabric, stop.requested)
+                if stopping or run.is_save_due():
+                    run.save_last()
+                if stopping:
+                    raise Interrupted(run.tell_how_to_resume())
+            run.end_epoch()
+        return run.directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is told about one step of the optimizer, on this process.
+
+    Attributes:
+        loss: mean over the clips of the step.
+        clips: how many there were.
+        rate: learning rate.
+        gradient_norm: before clipping; ``None`` without clipping.
+        seconds: that it took.
+        waiting: of them, spent waiting for data.
+    """
+
+    loss: float
+    clips: int
+    rate: float
+    gradient_norm: float | None
+    seconds: float
+    waiting: float
+
+
+def train_epoch(
+    fabric: Fabric,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Batch],
+    *,
+    num_batches: int,
+    position: Position,
+    rate: Callable[[int], float],
+    accumulate: int = 1,
+    clip_grad_norm: float | None = None,
+    label_smoothing: float = 0.0,
+    check: Callable[[Batch, float], None] = lambda batch, loss: None,
+) -> Iterator[Step]:
+    """The loop: micro-batches to gradients, gradients to steps, until the epoch's batches are used up.
+
+    Every micro-batch counts the same within its step; the last step of an epoch may have fewer of them.
+
+    Args:
+        fabric: moves tensors, casts, and adds gradients up over processes.
+        network: set up by ``fabric``; clips to logits.
+        optimizer: set up by ``fabric``.
+        batches: from ``position.batch`` on.
+        num_batches: micro-batches in the whole epoch, on each process.
+        position: moved on, in place, before each step is yielded.
+        rate: learning rate of an iteration.
+        accumulate: micro-batches in a step.
+        clip_grad_norm: largest norm of the gradient.
+        label_smoothing: share of the target spread over all classes.
+        check: called with each micro-batch and its loss, before the loss is used; may raise.
+
+    Yields:
+        A report after each step.
+    """
+    network.train()
+    while position.batch < num_batches:
+        started, waiting, losses, clips, norm = time.perf_counter(), 0.0, 0.0, 0, None
+        lr = rate(position.iteration)
+        set_rate_(optimizer, lr)
+        group = min(accumulate, num_batches - position.batch)
+        for micro in range(group):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waiting += time.perf_counter() - asked
+            count = len(batch.labels)
+            if count == 0:  # every video of it is unreadable
+                check(batch, 0.0)
+                continue
+            labels = fabric.to_device(batch.labels)
+            with fabric.no_backward_sync(network, enabled=micro + 1 < group):
+                logits = network(fabric.to_device(batch.clips))
+                loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+                check(batch, loss.item())
+                fabric.backward(loss / group)
+            clips, losses = clips + count, losses + loss.item() * count
+            position.correct += int((logits.argmax(dim=1) == labels).sum())
+        if clips:
+            if clip_grad_norm is not None:
+                # Half precision overflows now and then: its scaler then skips the step by itself.
+                norm = float(
+                    fabric.clip_gradients(
+                        network, optimizer, max_norm=clip_grad_norm, error_if_nonfinite=False
+                    )
+                )
+            optimizer.step()
+            optimizer.zero_grad()
+        position.batch += group
+        position.iteration += 1
+        position.clips, position.loss_sum = position.clips + clips, position.loss_sum + losses
+        seconds = time.perf_counter() - started
+        mean = losses / clips if clips else float("nan")
+        yield Step(loss=mean, clips=clips, rate=lr, gradient_norm=norm, seconds=seconds, waiting=waiting)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinemix.config import Protocol
-from kinemix.data.loader import Batch
+from kinemix.data.dataset import Batch
 from kinemix.errors import KinemixError
 from kinemix.evaluate.scores import Scores
 from kinemix.types import Logits
@@ -135,7 +135,9 @@ def check_finite(logits: Tensor, ids: Sequence[str]) -> None:
     bad = (logits.isnan() | (logits == torch.inf)).any(dim=1)
     if bad.any():
         first = ids[int(bad.nonzero()[0])]
-        raise KinemixError(f"{first}: the model's answer is not finite; its weights are broken: take another one")
+        raise KinemixError(
+            f"{first}: the model's answer is not finite; its weights are broken: take another one"
+        )
 
 
 def _mirror_back(logits: Tensor, mirrored_labels: Sequence[int]) -> Tensor:

@@ -61,7 +61,9 @@ def compute_metrics(
         raise DataError(f"labels run from {labels.min()} to {labels.max()}, but the model has {num_classes}")
     confusion = confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(num_classes))
     per_class = tuple(
-        ClassAccuracy(name=name, count=int(row.sum()), accuracy=float(row[k] / row.sum()) if row.sum() else None)
+        ClassAccuracy(
+            name=name, count=int(row.sum()), accuracy=float(row[k] / row.sum()) if row.sum() else None
+        )
         for k, (name, row) in enumerate(zip(class_names, confusion, strict=True))
     )
     return Metrics(

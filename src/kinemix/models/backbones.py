@@ -167,6 +167,9 @@ def _create_timm(
     given = {"num_classes": num_classes, "in_chans": 1 if color == "gray" else 3, **options}
     if dropout:
         given["drop_rate"] = dropout
+    file = (options.get("pretrained_cfg_overlay") or {}).get("file")
+    if pretrained and file is not None and not Path(file).is_file():
+        raise KinemixError(f"{file}: there is no such weights file for {name!r}: check the path")
     try:
         network = timm.create_model(name, pretrained=pretrained, **given)
     except TypeError as error:

@@ -14,9 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 import kinemix
 from kinemix.errors import CheckpointError, ConfigError
@@ -55,7 +56,7 @@ def save_checkpoint(folder: str | Path, *, model: VideoModel, metadata: Mapping[
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary += [weights := _name_temporary(folder), description := _name_temporary(folder)]
-        save_model(model, str(weights))
+        save_file(_copy_weights(model), weights)
         digest, size = _hash_file(weights), weights.stat().st_size
         content["weights"] = {"file": f"model-{digest[:16]}.safetensors", "sha256": digest, "bytes": size}
         description.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -159,9 +160,17 @@ def _check_weights(folder: Path, entry: Mapping[str, Any]) -> Path:
     return path
 
 
+def _copy_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU, each with memory of its own even where layers share theirs."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+
+
 def _load_weights_(model: nn.Module, path: Path) -> None:
     try:
-        load_model(model, str(path))
+        model.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise CheckpointError(

@@ -176,6 +176,10 @@ class VideoModel(nn.Module):
             )
         if shape[2] != channels:
             raise LayoutError(_explain_channels(shape, channels, self.input_spec.color))
+        if shape[1] == 0:
+            raise LayoutError(
+                f"a video model takes clips B T C H W with T of 1 or more, got no frames: {shape}"
+            )
         if not torch.is_floating_point(clip):
             raise LayoutError(
                 f"a video model takes floating point clips, got {clip.dtype}: "

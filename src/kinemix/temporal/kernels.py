@@ -31,7 +31,7 @@ def check_dilation(dilation: int) -> int:
 
 def check_kernel_sizes(kernel_sizes: int | Sequence[int], channels: int) -> tuple[int, ...]:
     """One odd kernel size a channel group, with at least one channel a group."""
-    sizes = (kernel_sizes,) if isinstance(kernel_sizes, int) else tuple(kernel_sizes)
+    sizes = _read_tuple(kernel_sizes, "kernel_sizes", "(1, 3, 5, 7)")
     if not sizes:
         raise ConfigError("kernel_sizes is empty: give at least one, such as (1, 3, 5, 7)")
     if len(sizes) > channels:
@@ -46,13 +46,21 @@ def check_dilations(dilations: int | Sequence[int], num_groups: int) -> tuple[in
     """One dilation a channel group; a single number holds for all groups."""
     if isinstance(dilations, int):
         return (check_dilation(dilations),) * num_groups
-    values = tuple(dilations)
+    values = _read_tuple(dilations, "dilations", "1 or (1, 2, 3)")
     if len(values) != num_groups:
         raise ConfigError(
             f"dilations {values} has {len(values)} values for {num_groups} kernel sizes: "
             "give one for each, or a single number"
         )
     return tuple(check_dilation(value) for value in values)
+
+
+def _read_tuple(value: object, option: str, example: str) -> tuple[int, ...]:
+    if isinstance(value, int):
+        return (value,)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigError(f"{option} {value!r} is neither a number nor a list of numbers: give {example}")
+    return tuple(value)
 
 
 def check_init(init: str, known: Sequence[str]) -> str:

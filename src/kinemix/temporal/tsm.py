@@ -6,9 +6,11 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from kinemix.errors import ConfigError
 from kinemix.temporal.base import Insertion, Site, TemporalModule, check_clip
+from kinemix.temporal.shift_and_add import is_channels_last
 from kinemix.types import Clip, Frame
 
 Shifts: TypeAlias = tuple[int, ...]
@@ -111,12 +113,18 @@ class _Shift(torch.autograd.Function):
 
 
 def _shift_traced(clip: Tensor, fold_channels: int, shifts: Shifts) -> Tensor:
-    """The same by concatenation, without in-place writes, for compilers and exporters."""
-    *folds, rest = clip.split(
-        [fold_channels] * len(shifts) + [clip.shape[2] - len(shifts) * fold_channels], dim=2
-    )
-    moved = []
-    for part, shift in zip(folds, shifts, strict=True):
-        nothing = torch.zeros_like(part[:, :1])
-        moved.append(torch.cat([part[:, 1:], nothing] if shift > 0 else [nothing, part[:, :-1]], dim=1))
-    return torch.cat([*moved, rest], dim=2)
+    """The same without branches or in-place writes, for compilers and exporters; the number of frames may be
+    symbolic.
+    """
+    last = is_channels_last(clip)
+    # Padding gives a contiguous tensor, so put the channels where they lie in memory first.
+    frames, axis = (clip.movedim(2, -1), -1) if last else (clip, 2)
+    num_frames, num_folds = clip.shape[1], len(shifts)
+    padded = F.pad(frames.narrow(axis, 0, num_folds * fold_channels), (0, 0, 0, 0, 0, 0, 1, 1))
+    parts = [
+        padded[:, 1 + shift : 1 + shift + num_frames].narrow(axis, number * fold_channels, fold_channels)
+        for number, shift in enumerate(shifts)
+    ]
+    stays = frames.narrow(axis, num_folds * fold_channels, clip.shape[2] - num_folds * fold_channels)
+    out = torch.cat([*parts, stays], dim=axis)
+    return out.movedim(-1, 2) if last else out

@@ -40,8 +40,8 @@ class ClassFolders(Dataset):
         """
         if group_by not in (None, "auto", "name"):
             raise DataError(
-                f"{path}: data.group_by={group_by!r} is a column, and a folder has none: use 'name', or give a "
-                "list file"
+                f"{path}: data.group_by={group_by!r} is a column, and a folder has none: use 'name', or give "
+                "a list file"
             )
         ignored: Counter[str] = Counter()
         entries: list[Entry] = []
@@ -57,8 +57,8 @@ class ClassFolders(Dataset):
             )
         if not entries:
             raise DataError(
-                f"{path}: no videos in its {len(set(declared))} class folders{_describe(ignored)}: videos end "
-                "in .mp4, .avi, .mkv, .webm and the like, or are folders of .jpg frames"
+                f"{path}: no videos in its {len(set(declared))} class folders{_describe(ignored)}: videos "
+                "end in .mp4, .avi, .mkv, .webm and the like, or are folders of .jpg frames"
             )
         notices = (f"{path}:{_describe(ignored)[1:]}",) if ignored else ()
         return Listing(str(path), tuple(entries), tuple(dict.fromkeys(declared)), notices)

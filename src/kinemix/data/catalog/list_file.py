@@ -68,8 +68,8 @@ class ListFile(Dataset):
         if table is None:
             if group_by not in (None, "auto", "name"):
                 raise DataError(
-                    f"{path}: data.group_by={group_by!r} is a column, and this list has none: use 'name', or a "
-                    "CSV file with a header"
+                    f"{path}: data.group_by={group_by!r} is a column, and this list has none: use 'name', or "
+                    "a CSV file with a header"
                 )
             entries = _read_lines(path, folder)
         else:
@@ -100,16 +100,23 @@ def _read_table(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]
 
 
 def _read_rows(path: Path, lines: Sequence[str], delimiter: str) -> list[tuple[str, dict[str, str]]]:
-    reader = csv.DictReader(lines, delimiter=delimiter, restval="")
+    reader = csv.reader(lines, delimiter=delimiter)
+    header: list[str] = []
     rows = []
-    for row in reader:
+    for values in reader:
         place = f"{path}, line {reader.line_num}"
-        if "" in row and any(row[""]):
+        if not any(value.strip() for value in values):
+            continue
+        if not header:
+            header = values
+            continue
+        if any(values[len(header) :]):
             raise DataError(
                 f"{place}: more values than the header has columns: quote values that hold {delimiter!r}"
             )
-        rows.append((place, {name: (value or "").strip() for name, value in row.items()}))
-    return [(place, row) for place, row in rows if any(row.values())]
+        filled = values + [""] * (len(header) - len(values))
+        rows.append((place, {name: value.strip() for name, value in zip(header, filled, strict=False)}))
+    return rows
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:

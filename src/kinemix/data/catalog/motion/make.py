@@ -1,8 +1,8 @@
 """Writes the benchmark to a folder: twins side by side, each file whole or absent, the index last.
 
 A pair of twins is a pure function of (seed, grade, split, class, number), so it does not matter how many
-workers there are, nor in which of several runs a clip was made. While a set is incomplete its records stand in
-``.motion/``; ``motion.json`` appears when all clips are there.
+workers there are, nor in which of several runs a clip was made. While a set is incomplete its records stand
+in ``.motion/``; ``motion.json`` appears when all clips are there.
 """
 
 import json
@@ -89,8 +89,8 @@ def make_motion(
 ) -> Path:
     """Makes the benchmark, or what is missing of it; made before, it is left alone.
 
-    Writes ``folder/train/<class>/<id>.mp4``, ``folder/val/<class>/<id>.mp4`` and ``folder/motion.json``. Clips of
-    the same split and id in two opposite classes are twins: the same frames, one the other's reversal.
+    Writes ``folder/train/<class>/<id>.mp4``, ``folder/val/<class>/<id>.mp4`` and ``folder/motion.json``. Clips
+    of the same split and id in two opposite classes are twins: the same frames, one the other's reversal.
 
     Args:
         folder: new, empty, or holding an earlier (perhaps interrupted) run with the same arguments.
@@ -99,7 +99,7 @@ def make_motion(
         train_per_class, val_per_class: clips of each of the twelve classes.
         seed: of everything drawn. A larger set with the same seed begins with the clips of a smaller one.
         num_frames: of a clip; by default the grade's. Where a test takes one frame from the middle of each of
-            ``n`` segments, an odd multiple of ``n`` (24 or 40 for 8) makes it see the same frames of both twins.
+            ``n`` segments, an odd multiple of ``n`` (24 or 40 for 8) shows it the same frames of both twins.
         size: side of the frames in pixels, even; by default the grade's.
         workers: threads (the time is spent in numpy and the encoder, which run side by side).
         progress: called with the number of clips made and of all clips, in the calling thread.
@@ -121,6 +121,8 @@ def make_motion(
         _make_all(folder, waiting, settings, workers, progress)
         if not complete:
             _write_index(folder, settings)
+        if (folder / ".motion").exists():
+            shutil.rmtree(folder / ".motion")
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be written ({error.strerror or error}): "
@@ -141,7 +143,9 @@ def _resolve_settings(
         if value < least:
             raise ConfigError(f"{name} of motion is {value}: give {least} or more")
     if size % 2:
-        raise ConfigError(f"size of motion is {size}: give an even number, H.264 with 4:2:0 colours has no other")
+        raise ConfigError(
+            f"size of motion is {size}: give an even number, H.264 with 4:2:0 colours has no other"
+        )
     return _Settings(
         grade=grade,
         seed=seed,
@@ -171,7 +175,9 @@ def _compare_settings(claim: Path, settings: _Settings) -> None:
         found = json.loads(claim.read_text())
         found = {name: found[name] for name in asdict(settings)}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{claim}: is no index of a motion benchmark ({error}); choose a new folder") from error
+        raise DataError(
+            f"{claim}: is no index of a motion benchmark ({error}); choose a new folder"
+        ) from error
     for name, wanted in asdict(settings).items():
         if found[name] != wanted:
             raise DataError(
@@ -202,9 +208,8 @@ def _make_all(
 ) -> None:
     """Makes the waiting twins; after an error or Ctrl-C no new ones are begun."""
     total = len(CLASSES) * (settings.train_per_class + settings.val_per_class)
-    for name in CLASSES if waiting else ():
-        for split in _SPLITS:
-            (folder / split / name).mkdir(parents=True, exist_ok=True)
+    for place in {Path(name).parent for twins in waiting for name in (*twins.paths, twins.record)}:
+        (folder / place).mkdir(parents=True, exist_ok=True)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="motion")
     try:
         tasks = [pool.submit(_make_twins, folder, twins, settings) for twins in waiting]
@@ -232,18 +237,21 @@ def _make_twins(folder: Path, twins: _Twins, settings: _Settings) -> None:
     _write_whole(folder / twins.record, json.dumps(records).encode())
 
 
-def _describe(path: str, twin: str, facts: dict[str, Any], boxes: list[Any], *, reversed_: bool) -> dict[str, Any]:
+def _describe(
+    path: str, twin: str, facts: dict[str, Any], boxes: list[Any], *, reversed_: bool
+) -> dict[str, Any]:
     split, name, _ = path.split("/")
     about = {"path": path, "split": split, "class": name, "twin": twin, "reversed": reversed_}
     return about | {"motion": facts, "boxes": boxes}
 
 
 def _write_index(folder: Path, settings: _Settings) -> None:
-    clips = [clip for twins in _list_twins(settings) for clip in json.loads((folder / twins.record).read_text())]
+    clips = [
+        clip for twins in _list_twins(settings) for clip in json.loads((folder / twins.record).read_text())
+    ]
     about = {"classes": CLASSES, "pairs": PAIRS, "flips": FLIPS, "frames_per_second": FRAMES_PER_SECOND}
     index = asdict(settings) | about | {"clips": sorted(clips, key=lambda clip: clip["path"])}
     _write_whole(folder / INDEX_NAME, json.dumps(index).encode())
-    shutil.rmtree(folder / ".motion")
 
 
 def _write_whole(path: Path, content: bytes) -> None:

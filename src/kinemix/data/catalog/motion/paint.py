@@ -7,7 +7,7 @@ and smooths any shape in every frame. Arrays are ``T H W``, colours ``3 T H W``.
 import numpy as np
 from numpy.typing import NDArray
 
-from kinemix.data.catalog.motion.scene import LOOP, Body, Scene, Shape, Surface, Track
+from kinemix.data.catalog.motion.scene import LOOP, Body, Scene, Shape, Track
 
 Box = tuple[int, int, int, int]
 """Left, upper, right, lower edge in pixels; right and lower are the first outside."""
@@ -51,7 +51,9 @@ def _paint_body(canvas: Track, body: Body) -> Track:
     """Blends a body into the canvas, in place; returns how much of it each pixel shows, ``T H W``."""
     size = canvas.shape[-1]
     radius = body.radius[:, None].astype(np.float32)
-    x, y = (_wrap(_centers(size) - center[:, None].astype(np.float32)) / radius for center in (body.x, body.y))
+    x, y = (
+        _wrap(_centers(size) - center[:, None].astype(np.float32)) / radius for center in (body.x, body.y)
+    )
     # Only the rows and columns that the body ever touches; no shape reaches further than 1.25 radii.
     columns, rows = (slice(*_find_span((np.abs(way) < 1.25).any(axis=0))) for way in (x, y))
     x, y = x[:, columns], y[:, rows]
@@ -109,8 +111,8 @@ def _shade(scene: Scene, size: int) -> Track:
 def _find_boxes(shown: NDArray[np.bool_]) -> list[Box]:
     """Boxes of the parts of a mask ``H W`` that empty columns, and then empty rows, separate."""
     boxes = []
-    for left, right in _find_runs(shown.any(axis=0)):
-        for upper, lower in _find_runs(shown[:, left:right].any(axis=1)):
+    for left, right in _find_runs(np.logical_or.reduce(shown, axis=0)):
+        for upper, lower in _find_runs(np.logical_or.reduce(shown[:, left:right], axis=1)):
             boxes.append((left, upper, right, lower))
     return boxes
 

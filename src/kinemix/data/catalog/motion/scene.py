@@ -2,22 +2,22 @@
 
 Every class is a loop: the state of the moving object is a function of a phase in [0, 1), the phase starts
 anywhere with equal probability, and only ever increases. Two things follow. The first frame of a clip is
-distributed like its last and like every other, so no single frame tells the direction, even to a network that
-knows which frame it sees. And playing the clip backwards makes the phase decrease, which is the opposite class.
-Camera, light, background and distractors drift in directions drawn evenly from the circle, or swing; reversed
-in time they are as likely as before.
+distributed like its last and like every other, so no single frame tells the direction, even to a network
+that knows which frame it sees. And playing the clip backwards makes the phase decrease, which is the opposite
+class. Camera, light, background and distractors drift in directions drawn evenly from the circle, or swing;
+reversed in time they are as likely as before.
 
 Lengths are in units of the frame's side, the origin is the upper left corner, x runs right and y down.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Track = NDArray[np.float32]
+Track = NDArray[np.floating[Any]]
 Shape = Literal["disc", "box", "capsule", "ring", "half", "wedge"]
 
 FORWARD_CLASSES = ("move_left", "move_up", "grow", "approach", "appear", "rotate_clockwise")
@@ -110,7 +110,12 @@ GRADES: dict[str, Grade] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """A textured look: ``color`` plus noise times ``tint``, both RGB in 0..1; ``noise`` is periodic, ``N N``."""
+    """A textured look: ``color`` plus noise times ``tint`` (RGB, 0..1).
+
+    Attributes:
+        noise: periodic, ``N N`` texels, mean 0, deviation 1.
+        grain: texels in a body's radius; of a background, in a 64th of the frame's side.
+    """
 
     color: Track
     tint: Track
@@ -281,10 +286,7 @@ def _draw_bright_surface(random: Generator, gray: Track, grade: Grade) -> Surfac
 
 
 def _draw_surface(random: Generator, color: Track, amplitude: float, *, grain: float) -> Surface:
-    """Smooth noise on a torus of 128 x 128 texels: white noise in a ring of spatial frequencies.
-
-    ``grain`` is the texels in a unit of a body's radius (background: in a pixel of a side of 64).
-    """
+    """Smooth noise on a torus of 128 x 128 texels: white noise in a ring of spatial frequencies."""
     side = 128
     f = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]) * side
     ring = np.exp(-(((f - 8) / 4) ** 2))

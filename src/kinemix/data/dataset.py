@@ -1,0 +1,229 @@
+"""One sample at a time: open its video, take frames, make network input.
+
+What a sample looks like depends on (seed, epoch, index) alone, so the number of loader workers, the order of
+batches and a resumed run change nothing. A video that gives no frames becomes an :class:`Unreadable`, never
+another video.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+from typing import Protocol as Interface
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kinemix.config import AugmentConfig, Protocol
+from kinemix.data.annotations import Annotations
+from kinemix.data.frame_cache import open_cached_video
+from kinemix.data.reader import Backend, open_video
+from kinemix.data.sampling import dense_train, sparse_train, trim_ends
+from kinemix.data.transforms import TrainTransform
+from kinemix.data.views import FrameReader, Order, read_views
+from kinemix.errors import UnreadableVideoError
+
+Key: TypeAlias = tuple[int, int]
+"""What a dataset is asked for: epoch and index."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample.
+
+    Attributes:
+        clip: T C H W in training, V T C H W (all views) in a test.
+        label: class index.
+        index: of the sample in its annotations.
+    """
+
+    clip: Float[Tensor, "... T C H W"]
+    label: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A sample whose video gives no frames."""
+
+    index: int
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples that could be read, and the ones that could not.
+
+    Attributes:
+        clips: B T C H W in training, B V T C H W in a test. B may be smaller than asked for, even 0.
+        labels: B class indices.
+        indices: B indices into the annotations.
+        unreadable: who is missing.
+    """
+
+    clips: Float[Tensor, "B *views T C H W"]
+    labels: Int[Tensor, "B"]
+    indices: Int[Tensor, "B"]
+    unreadable: tuple[Unreadable, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device."""
+        return replace(
+            self,
+            clips=self.clips.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+            indices=self.indices.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory; the loader calls this."""
+        return replace(
+            self,
+            clips=self.clips.pin_memory(),
+            labels=self.labels.pin_memory(),
+            indices=self.indices.pin_memory(),
+        )
+
+
+class LoadClip(Interface):
+    """From an open video to network input and label."""
+
+    def __call__(self, reader: FrameReader, *, label: int, epoch: int, index: int) -> tuple[Tensor, int]: ...
+
+
+@dataclass(frozen=True)
+class VideoOpener:
+    """How videos are opened: which decoder, how large, and whether decoded frames are kept."""
+
+    backend: Backend = "auto"
+    short_side: int | None = None
+    cache: str | None = None
+
+    def __call__(self, path: str) -> FrameReader:
+        if self.cache is None:
+            return open_video(path, backend=self.backend, short_side=self.short_side)
+        return open_cached_video(path, cache=self.cache, backend=self.backend, short_side=self.short_side)
+
+
+class VideoDataset(torch.utils.data.Dataset[Item | Unreadable]):
+    """Annotated videos as network input.
+
+    Args:
+        annotations: who is in it.
+        load: :class:`TrainClips` or :class:`TestViews`.
+        open_reader: how a path becomes an open video.
+    """
+
+    def __init__(
+        self, annotations: Annotations, *, load: LoadClip, open_reader: VideoOpener | None = None
+    ) -> None:
+        self.annotations, self.load = annotations, load
+        self.open_reader = open_reader or VideoOpener()
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, key: Key | int) -> Item | Unreadable:
+        """Sample ``(epoch, index)``; an index alone means epoch 0."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        sample = self.annotations.samples[index]
+        try:
+            with self.open_reader(sample.path) as reader:
+                clip, label = self.load(reader, label=sample.label, epoch=epoch, index=index)
+        except UnreadableVideoError as error:
+            return Unreadable(index, sample.path, error.reason)
+        return Item(clip, label, index)
+
+
+class TrainClips:
+    """One augmented clip of a video; every epoch another one.
+
+    Args:
+        protocol: frames, size, normalisation.
+        augment: what is drawn at random.
+        class_names: for the labels of mirrored clips.
+        seed: of everything drawn.
+    """
+
+    def __init__(
+        self, *, protocol: Protocol, augment: AugmentConfig, class_names: Sequence[str], seed: int
+    ) -> None:
+        self.protocol, self.augment, self.seed = protocol, augment, seed
+        self.transform = TrainTransform(protocol=protocol, augment=augment, class_names=class_names)
+
+    def __call__(self, reader: FrameReader, *, label: int, epoch: int, index: int) -> tuple[Tensor, int]:
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch, index))
+        frames = reader.read(self.draw_frames(reader.num_frames, generator))
+        return self.transform(frames, label, generator)
+
+    def draw_frames(self, num_video_frames: int, generator: torch.Generator) -> list[int]:
+        """T sorted frame indices, drawn as the protocol and the augmentation say."""
+        protocol, augment = self.protocol, self.augment
+        first, count = 0, num_video_frames
+        if augment.trim:
+            first, count = trim_ends(
+                num_video_frames=count, share=augment.trim, generator=generator, keep=protocol.num_frames
+            )
+        if protocol.sampling == "dense":
+            drawn = dense_train(
+                num_video_frames=count,
+                num_frames=protocol.num_frames,
+                generator=generator,
+                frame_stride=protocol.frame_stride,
+            )
+        else:
+            drawn = sparse_train(
+                num_video_frames=count,
+                num_frames=protocol.num_frames,
+                generator=generator,
+                jitter=augment.jitter_frames,
+                segments=augment.segments,
+            )
+        return [first + index for index in drawn]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestViews:
+    """All views of a video, the same in every epoch."""
+
+    __test__ = False  # pytest takes the name for a test's
+
+    protocol: Protocol
+    order: Order = "forward"
+    seed: int = 0
+
+    def __call__(self, reader: FrameReader, *, label: int, epoch: int, index: int) -> tuple[Tensor, int]:
+        seed = mix_seed(self.seed, index)
+        return read_views(reader, self.protocol, order=self.order, seed=seed), label
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Items to a batch; ``clip_shape`` is what an empty batch is made of."""
+
+    clip_shape: tuple[int, ...]
+
+    def __call__(self, items: Sequence[Item | Unreadable]) -> Batch:
+        read = [item for item in items if isinstance(item, Item)]
+        if read:
+            # In a worker, torch's own stacks straight into shared memory.
+            clips: Any = torch.utils.data.default_collate([item.clip for item in read])
+        else:
+            clips = torch.empty(0, *self.clip_shape)
+        return Batch(
+            clips,
+            torch.tensor([item.label for item in read], dtype=torch.int64),
+            torch.tensor([item.index for item in read], dtype=torch.int64),
+            tuple(item for item in items if isinstance(item, Unreadable)),
+        )
+
+
+def mix_seed(*parts: int) -> int:
+    """One seed from several numbers, such that neighbours have nothing in common."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

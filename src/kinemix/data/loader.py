@@ -1,0 +1,286 @@
+"""Batches for training and test: who comes when, and the processes that fetch them.
+
+The order is a function of (seed, epoch), so a run goes on from the middle of an epoch as if it had never
+stopped. In a test every sample comes exactly once, over all processes together, without padding.
+
+Workers are forked on Linux. They start at once and need no importable ``__main__``, so a script without guard
+and a notebook work too; it is safe because a worker uses one torch thread, never touches CUDA, and opens its
+own decoder, while the main process decodes nothing in other threads. Elsewhere the platform's way is used.
+"""
+
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from kinemix.config import AugmentConfig, Protocol
+from kinemix.data.annotations import Annotations
+from kinemix.data.dataset import (
+    Batch,
+    Collate,
+    Key,
+    TestViews,
+    TrainClips,
+    VideoDataset,
+    VideoOpener,
+    mix_seed,
+)
+from kinemix.data.reader import Backend
+from kinemix.data.views import Order
+from kinemix.errors import ConfigError, DataError, KinemixError
+
+
+class TrainOrder(Sampler[list[Key]]):
+    """Batches of one process in one epoch: a permutation drawn from (seed, epoch), dealt out in turn.
+
+    The last, incomplete round of batches is dropped, since batch statistics of a few leftover samples do harm
+    and every process must make as many steps; each epoch leaves others out. Data smaller than one round makes
+    one smaller batch.
+
+    Args:
+        num_samples: of all processes together.
+        batch_size: of one process.
+        seed: of the permutations.
+        rank, world_size: this process, and how many there are.
+
+    Attributes:
+        epoch, start: what the next iteration yields: this epoch, from this batch on.
+    """
+
+    def __init__(
+        self, num_samples: int, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if num_samples < world_size:
+            raise ConfigError(
+                f"{num_samples} training samples for {world_size} processes: lower machine.devices"
+            )
+        self.num_samples, self.seed, self.rank, self.world_size = num_samples, seed, rank, world_size
+        self.batch_size = min(batch_size, num_samples // world_size)
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        return self.num_samples // (self.batch_size * self.world_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        yield from self.list_batches()[self.start :]
+
+    def list_batches(self) -> list[list[Key]]:
+        """All batches of the epoch, in order."""
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
+        order = torch.randperm(self.num_samples, generator=generator).tolist()
+        step = self.batch_size * self.world_size
+        firsts = [step * number + self.batch_size * self.rank for number in range(len(self))]
+        return [[(self.epoch, index) for index in order[first : first + self.batch_size]] for first in firsts]
+
+
+class TestOrder(Sampler[list[Key]]):
+    """Every sample once, in order: process r takes samples r, r + world_size, ..."""
+
+    __test__ = False  # pytest takes the name for a test's
+
+    def __init__(self, num_samples: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.mine = range(rank, num_samples, world_size)
+        self.batch_size = batch_size
+        self.start = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.mine) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        yield from self.list_batches()
+
+    def list_batches(self) -> list[list[Key]]:
+        """All batches, in order."""
+        firsts = range(0, len(self.mine), self.batch_size)
+        return [[(0, index) for index in self.mine[first : first + self.batch_size]] for first in firsts]
+
+
+class _Batches:
+    """A torch loader whose errors name the videos and the cure."""
+
+    def __init__(self, dataset: VideoDataset, order: TrainOrder | TestOrder, loader: DataLoader) -> None:
+        self.dataset, self._order, self._loader = dataset, order, loader
+
+    def __len__(self) -> int:
+        """Batches in an epoch, for this process."""
+        return len(self._order)
+
+    def _fetch(self) -> Iterator[Batch]:
+        batches = self._start()
+        position = self._order.start
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except KinemixError as error:
+                # torch sends a worker's error with its traceback; the last line is ours.
+                raise type(error)(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
+            except RuntimeError as error:
+                raise self._explain(error, position) from error
+            yield batch
+            position += 1
+
+    def _start(self) -> Iterator[Batch]:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of every fork beside threads; see the module's docstring.
+            warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+            return iter(self._loader)
+
+    def _explain(self, error: RuntimeError, position: int) -> Exception:
+        if "timed out" in str(error):
+            keys = self._order.list_batches()[position]
+            suspects = ", ".join(self.dataset.annotations.samples[index].path for _, index in keys)
+            return DataError(
+                f"no batch within {self._loader.timeout:g} s: one of these videos hangs the decoder, or the "
+                f"disk does not answer: {suspects}: remove it, or try another data.reader"
+            )
+        if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
+            return DataError(
+                f"a loader worker died ({str(error).splitlines()[0]}): if memory or /dev/shm is short, lower "
+                "data.workers or optim.batch_size; data.workers=0 shows a decoder that crashes"
+            )
+        return error
+
+
+class TrainLoader(_Batches):
+    """Training batches, epoch by epoch (:func:`build_train_loader`)."""
+
+    _order: TrainOrder
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from batch ``start`` on: the same as if all had been asked for.
+
+        Raises:
+            DataError: a worker hangs or dies; decoded frames cannot be stored.
+        """
+        self._order.epoch, self._order.start = epoch, start
+        return self._fetch()
+
+
+class TestLoader(_Batches):
+    """Test batches, every sample of this process once (:func:`build_test_loader`)."""
+
+    __test__ = False  # pytest takes the name for a test's
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._fetch()
+
+
+def build_train_loader(
+    annotations: Annotations,
+    *,
+    protocol: Protocol,
+    augment: AugmentConfig,
+    batch_size: int,
+    seed: int = 0,
+    reader: Backend = "auto",
+    short_side: int | None = None,
+    cache: str | None = None,
+    workers: int = 2,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    timeout: float = 300,
+) -> TrainLoader:
+    """Augmented clips in random order.
+
+    Args:
+        annotations: who is trained on.
+        protocol: frames, size, normalisation.
+        augment: what is drawn at random.
+        batch_size: of this process.
+        seed: of order and augmentation.
+        reader, short_side, cache: how videos are opened (:class:`kinemix.config.DataConfig`).
+        workers: processes; 0 loads in this one. The batches are the same for any number.
+        rank, world_size: this process, and how many there are.
+        pin_memory: page-locked batches, for CUDA.
+        timeout: seconds without a batch after which a worker counts as hung (only with workers).
+
+    Returns:
+        A loader; ``for batch in loader.epoch(3, start=0)``.
+
+    Raises:
+        ConfigError: fewer samples than processes; ``augment.flip_labels`` does not fit the classes.
+    """
+    load = TrainClips(protocol=protocol, augment=augment, class_names=annotations.class_names, seed=seed)
+    dataset = VideoDataset(annotations, load=load, open_reader=VideoOpener(reader, short_side, cache))
+    order = TrainOrder(len(annotations), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+    collate = Collate(_clip_shape(protocol))
+    loader = _build_torch_loader(dataset, order, collate, workers, pin_memory=pin_memory, timeout=timeout)
+    return TrainLoader(dataset, order, loader)
+
+
+def build_test_loader(
+    annotations: Annotations,
+    *,
+    protocol: Protocol,
+    batch_size: int,
+    order: Order = "forward",
+    seed: int = 0,
+    reader: Backend = "auto",
+    short_side: int | None = None,
+    cache: str | None = None,
+    workers: int = 2,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    timeout: float = 300,
+) -> TestLoader:
+    """All views of every video, in order.
+
+    Args:
+        annotations: who is tested.
+        protocol: frames, clips, crops, size, normalisation.
+        batch_size: videos (not views) a batch.
+        order: what happens to the sampled frames of each clip (:func:`kinemix.data.views.read_views`).
+        seed: of ``order="shuffle"``.
+        reader, short_side, cache, workers, rank, world_size, pin_memory, timeout: as in
+            :func:`build_train_loader`.
+
+    Returns:
+        A loader; ``for batch in loader`` gives clips B V T C H W.
+    """
+    load = TestViews(protocol=protocol, order=order, seed=seed)
+    dataset = VideoDataset(annotations, load=load, open_reader=VideoOpener(reader, short_side, cache))
+    turns = TestOrder(len(annotations), batch_size=batch_size, rank=rank, world_size=world_size)
+    collate = Collate((protocol.num_clips * protocol.num_crops, *_clip_shape(protocol)))
+    loader = _build_torch_loader(dataset, turns, collate, workers, pin_memory=pin_memory, timeout=timeout)
+    return TestLoader(dataset, turns, loader)
+
+
+def _clip_shape(protocol: Protocol) -> tuple[int, ...]:
+    return (protocol.num_frames, protocol.input.channels, *protocol.input.size)
+
+
+def _build_torch_loader(
+    dataset: VideoDataset,
+    order: TrainOrder | TestOrder,
+    collate: Collate,
+    workers: int,
+    *,
+    pin_memory: bool,
+    timeout: float,
+) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=order,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        timeout=timeout if workers else 0,
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        persistent_workers=workers > 0,
+        # Without it torch would draw the workers' seeds, which nobody uses, from the global stream.
+        generator=torch.Generator(),
+    )
+
+
+def _start_worker(worker: int) -> None:
+    """In a new worker: one thread, and Ctrl-C is the main process's business."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

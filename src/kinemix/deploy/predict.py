@@ -1,0 +1,252 @@
+"""A recogniser: a trained network with its protocol and its class names, and nothing left to choose.
+
+It reads a video exactly as the test did, through :func:`kinemix.data.views.read_views`, so what it answers is what
+was measured.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from kinemix.config import Protocol
+from kinemix.data.reader import Backend, open_video
+from kinemix.data.views import FrameReader, Order, read_views
+from kinemix.engine.training_state import find_checkpoint
+from kinemix.errors import CheckpointError, ConfigError, KinemixError, LayoutError
+from kinemix.evaluate.evaluator import check_finite, score_views
+from kinemix.evaluate.protocol import describe_protocol, protocol_from_dict
+from kinemix.models.checkpoint import load_checkpoint
+from kinemix.models.video import VideoModel
+from kinemix.types import Video
+
+VideoLike: TypeAlias = str | PathLike[str] | Tensor
+"""A video file, a folder of frames, or frames ``T C H W`` (uint8, or floats from 0 to 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One answer.
+
+    Attributes:
+        label: name of the class.
+        score: its probability, the softmax over all classes.
+        logit: what the network gave, averaged over views.
+    """
+
+    label: str
+    score: float
+    logit: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of one of many files: predictions, or the reason why there are none."""
+
+    path: str
+    predictions: tuple[Prediction, ...] = ()
+    error: str | None = None
+
+
+class Recogniser:
+    """Names what is seen in videos.
+
+    Args:
+        model: clips to logits.
+        protocol: how a video becomes clips.
+        class_names: K names.
+        mirrored_labels: for each class, that of its mirror image; only ten crops need it.
+        short_side: decode to this short side first, as in training.
+        reader: video decoder.
+        device: where the model runs.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        *,
+        protocol: Protocol,
+        class_names: Sequence[str],
+        mirrored_labels: Sequence[int] | None = None,
+        short_side: int | None = None,
+        reader: Backend = "auto",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.protocol, self.class_names = protocol, tuple(class_names)
+        self.mirrored_labels = mirrored_labels
+        self.short_side, self.reader, self.device = short_side, reader, torch.device(device)
+
+    def predict(self, video: VideoLike, *, top: int = 5, order: Order = "forward") -> list[Prediction]:
+        """The likeliest classes of one video, best first.
+
+        Args:
+            video: a file, a folder of frames, or a tensor ``T C H W`` of RGB frames: uint8, or floats from 0
+                to 1.
+            top: how many; all classes where there are fewer.
+            order: play the sampled frames ``forward``, in ``reverse``, or in one ``shuffle``.
+
+        Raises:
+            UnreadableVideoError: the file gives no frames.
+            LayoutError: the tensor has another layout or range.
+            ConfigError: ``top`` below 1.
+        """
+        return self._rank(self.score(video, order=order), top)
+
+    def predict_files(
+        self, paths: Iterable[str | PathLike[str]], *, top: int = 5, order: Order = "forward"
+    ) -> Iterator[Answer]:
+        """Answers for many files, one after the other; a file that cannot be read does not stop the others.
+
+        Raises:
+            ConfigError: ``top`` below 1.
+        """
+        _check_top(top)
+        for path in paths:
+            try:
+                yield Answer(path=str(path), predictions=tuple(self.predict(path, top=top, order=order)))
+            except KinemixError as error:
+                yield Answer(path=str(path), error=str(error))
+
+    def score(self, video: VideoLike, *, order: Order = "forward") -> Float[Tensor, "K"]:
+        """Logits of one video, averaged over the protocol's views.
+
+        Raises:
+            UnreadableVideoError: the file gives no frames.
+            LayoutError: the tensor has another layout or range.
+        """
+        with self._open(video) as frames:
+            views = read_views(frames, self.protocol, order=order)
+        logits = score_views(
+            self.model,
+            views[None],
+            protocol=self.protocol,
+            mirrored_labels=self.mirrored_labels,
+            device=self.device,
+        )
+        check_finite(logits, ["tensor" if isinstance(video, Tensor) else str(video)])
+        return logits[0]
+
+    def __repr__(self) -> str:
+        name = self.model.description.get("name", self.model.description.get("backbone"))
+        return f"Recogniser({name}, {len(self.class_names)} classes, {describe_protocol(self.protocol)})"
+
+    def _open(self, video: VideoLike) -> FrameReader:
+        if isinstance(video, Tensor):
+            return _TensorReader(video, short_side=self.short_side)
+        return open_video(video, backend=self.reader, short_side=self.short_side)
+
+    def _rank(self, logits: Float[Tensor, "K"], top: int) -> list[Prediction]:
+        _check_top(top)
+        scores = logits.softmax(dim=0)
+        best = logits.argsort(descending=True, stable=True)[:top].tolist()
+        return [
+            Prediction(label=self.class_names[k], score=float(scores[k]), logit=float(logits[k]))
+            for k in best
+        ]
+
+
+def load(
+    path: str | PathLike[str],
+    *,
+    checkpoint: str | None = None,
+    device: torch.device | str | None = None,
+    reader: Backend = "auto",
+) -> Recogniser:
+    """A recogniser from what ``kinemix train`` wrote.
+
+    Args:
+        path: a run directory, or one checkpoint folder in it.
+        checkpoint: ``best`` or ``last``; by default the best, or the last where there is no best.
+        device: by default CUDA where there is one.
+        reader: video decoder.
+
+    Raises:
+        CheckpointError: nothing there, damaged, or no recogniser (a bare network without class names).
+    """
+    folder = find_checkpoint(Path(path), checkpoint)
+    model, metadata = load_checkpoint(folder)
+    if not {"protocol", "class_names"} <= metadata.keys():
+        raise CheckpointError(
+            f"{folder}: a network without protocol and class names; give a run directory of `kinemix train`"
+        )
+    return Recogniser(
+        model,
+        protocol=protocol_from_dict(metadata["protocol"]),
+        class_names=metadata["class_names"],
+        mirrored_labels=metadata.get("mirrored_labels"),
+        short_side=metadata.get("config", {}).get("data", {}).get("short_side"),
+        reader=reader,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+
+
+class _TensorReader:
+    """Frames that are in memory already, as an open video."""
+
+    def __init__(self, frames: Tensor, *, short_side: int | None) -> None:
+        self._frames = _as_video(frames)
+        self._short_side = short_side
+
+    @property
+    def num_frames(self) -> int:
+        return self._frames.shape[0]
+
+    def read(self, indices: Sequence[int]) -> Video:
+        frames = self._frames[list(indices)]
+        if self._short_side is not None and min(frames.shape[-2:]) > self._short_side:
+            frames = F.resize(frames, [self._short_side], antialias=True)
+        return frames
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> "_TensorReader":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+def _as_video(frames: Tensor) -> Video:
+    """A user's tensor as ``T 3 H W``, uint8, on the CPU; an error names the layout that it seems to have."""
+    shape = tuple(frames.shape)
+    wanted = "a video is T C H W with C = 3 (RGB) or 1 (grey)"
+    if frames.ndim != 4:
+        cure = (
+            "give one clip at a time: clip[0]" if frames.ndim == 5 else "stack the frames along a first axis"
+        )
+        raise LayoutError(f"{wanted}, got {frames.ndim} dimensions {shape}: {cure}")
+    if 0 in shape:
+        raise LayoutError(f"{wanted}, got {shape}: it holds no frames")
+    if shape[1] not in (1, 3):
+        if shape[3] in (1, 3):
+            raise LayoutError(
+                f"{wanted}, got {shape}, which looks like T H W C: use video.permute(0, 3, 1, 2)"
+            )
+        if shape[0] in (1, 3):
+            raise LayoutError(f"{wanted}, got {shape}, which looks like C T H W: use video.transpose(0, 1)")
+        raise LayoutError(f"{wanted}, got C = {shape[1]} in {shape}")
+    frames = frames.detach().cpu().expand(-1, 3, -1, -1)
+    if frames.dtype == torch.uint8:
+        return frames
+    if not frames.is_floating_point():
+        raise LayoutError(f"a video holds uint8 from 0 to 255 or floats from 0 to 1, got {frames.dtype}")
+    low, high = frames.aminmax()
+    if not (low >= 0 and high <= 1):  # also where a value is not a number
+        raise LayoutError(
+            f"a video of floats holds values from 0 to 1, got {float(low):g} to {float(high):g}: "
+            "give the frames as they are decoded; the protocol normalises them"
+        )
+    return (frames * 255).round().to(torch.uint8)
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise ConfigError(f"top is {top}: ask for 1 answer or more")

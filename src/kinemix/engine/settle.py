@@ -1,0 +1,106 @@
+"""Before a run: values that can be checked without opening anything, paths made absolute, the model built."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kinemix.config import InputSpec, TrainConfig
+from kinemix.engine.run_directory import CONFIG_NAME
+from kinemix.errors import ConfigError
+from kinemix.models.factory import create_model
+from kinemix.models.video import VideoModel
+
+_LEAST = {
+    "optim.epochs": 1,
+    "optim.batch_size": 1,
+    "optim.accumulate": 1,
+    "optim.lr": 0,
+    "optim.momentum": 0,
+    "optim.weight_decay": 0,
+    "optim.warmup_epochs": 0,
+    "validate_every": 1,
+    "save_minutes": 0,
+    "data.workers": 0,
+    "data.max_unreadable": 0,
+    "machine.devices": 1,
+    "machine.nodes": 1,
+    "machine.threads": 1,
+}
+"""Options and their smallest values."""
+
+_SHARES = ("optim.label_smoothing", "optim.dropout")
+"""Options from 0 up to, but not including, 1."""
+
+
+def settle_config(config: TrainConfig) -> TrainConfig:
+    """The same config with absolute paths, so that it can be read again from anywhere.
+
+    Raises:
+        ConfigError: a value out of range, or ``protocol.input``, which is the model's to say.
+    """
+    if config.resume and not (config.out and (Path(config.out) / CONFIG_NAME).is_file()):
+        raise ConfigError(f"{config.out or 'no --out'}: no run to resume there: name its directory with --out")
+    for name, least in _LEAST.items():
+        value = _look_up(config, name)
+        if value is not None and not value >= least:
+            raise ConfigError(f"{name} is {value}: it must be {least} or more")
+    for name in _SHARES:
+        if not 0 <= _look_up(config, name) < 1:
+            raise ConfigError(f"{name} is {_look_up(config, name)}: it must be in [0, 1)")
+    if config.optim.clip_grad_norm is not None and not config.optim.clip_grad_norm > 0:
+        raise ConfigError(
+            f"optim.clip_grad_norm is {config.optim.clip_grad_norm}: it must be above 0, or null"
+        )
+    if config.protocol.input != InputSpec():
+        raise ConfigError("protocol.input comes from the model: set size and color instead")
+    data = config.data
+    return replace(
+        config,
+        data=replace(
+            data,
+            source=make_absolute(data.source) or "",
+            val_source=make_absolute(data.val_source),
+            root=make_absolute(data.root),
+            class_file=make_absolute(data.class_file),
+            cache=make_absolute(data.cache),
+        ),
+    )
+
+
+def build_model(config: TrainConfig, *, num_classes: int, pretrained: bool) -> VideoModel:
+    """The model that a config asks for.
+
+    Raises:
+        ConfigError: an unknown name or option.
+        KinemixError: the published weights cannot be had.
+    """
+    options: dict[str, Any] = dict(config.model_options)
+    if config.color is not None:
+        options["color"] = config.color
+    return create_model(
+        config.model,
+        num_classes=num_classes,
+        num_frames=config.protocol.num_frames,
+        pretrained=pretrained,
+        input_size=config.size,
+        dropout=config.optim.dropout,
+        backbone_options=config.backbone_options,
+        **options,
+    )
+
+
+def _look_up(config: TrainConfig, name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def make_absolute(path: str | None) -> str | None:
+    """An absolute path; ``kind:path``, which names the kind of dataset too, keeps its kind."""
+    if not path:
+        return path
+    kind, colon, rest = path.partition(":")
+    if colon and not Path(path).expanduser().exists():
+        return f"{kind}:{Path(rest).expanduser().absolute()}"
+    return str(Path(path).expanduser().absolute())

@@ -1,0 +1,186 @@
+"""Any CNN of timm, and torchvision's: every module finds its places, and as the identity changes nothing.
+
+The default run finds the sites of every module and placement in every backbone (on the meta device), and
+runs each backbone for real with one of them in turn; the slow run takes the full grid.
+"""
+
+import pytest
+import torch
+from torch import nn
+
+import kinemix
+from kinemix.errors import ConfigError
+from kinemix.models.backbones import create_backbone
+from kinemix.models.insertion import find_sites_in_trace
+from kinemix.models.trace import Trace, run_on_meta, trace_network
+from kinemix.models.video import Inserted, VideoModel
+from kinemix.temporal import Insertion, shelf
+
+# Backbone and the size for real runs: small, but large enough for what it does to maps.
+ZOO = {
+    "resnet18": 64,
+    "resnet50": 64,
+    "resnet26d": 64,
+    "seresnet50": 64,
+    "resnext50_32x4d": 64,
+    "resnetv2_50": 64,
+    "nf_resnet26": 64,
+    "resnest14d": 64,
+    "skresnet18": 64,
+    "res2net50_26w_4s": 64,
+    "regnetx_002": 64,
+    "regnety_002": 64,
+    "mobilenetv2_100": 64,
+    "mobilenetv3_small_100": 64,
+    "mobilenetv4_conv_small": 64,
+    "efficientnet_b0": 64,
+    "tf_efficientnetv2_b0": 64,
+    "mixnet_s": 64,
+    "mnasnet_100": 64,
+    "fbnetc_100": 64,
+    "lcnet_050": 64,
+    "rexnet_100": 64,
+    "ghostnet_100": 64,
+    "ghostnetv2_100": 64,
+    "convnext_atto": 64,
+    "convnextv2_atto": 64,
+    "inception_next_atto": 64,
+    "edgenext_xx_small": 64,
+    "convmixer_768_32": 64,
+    "densenet121": 64,
+    "vgg11": 64,
+    "vgg11_bn": 64,
+    "inception_v3": 96,
+    "inception_v4": 96,
+    "legacy_xception": 96,
+    "xception41": 64,
+    "darknet53": 64,
+    "cspresnet50": 64,
+    "dla34": 64,
+    "dpn68": 64,
+    "ese_vovnet19b_dw": 64,
+    "ese_vovnet39b": 64,
+    "hrnet_w18_small": 64,
+    "repvgg_a0": 64,
+    "mobileone_s0": 64,
+    "selecsls42": 64,
+    "hgnetv2_b0": 64,
+    "repvit_m0_9": 64,
+    "torchvision.resnet18": 64,
+    "torchvision.resnet50": 64,
+    "torchvision.vgg11": 64,
+    "torchvision.squeezenet1_1": 64,
+    "torchvision.shufflenet_v2_x0_5": 64,
+    "torchvision.googlenet": 64,
+    "torchvision.densenet121": 64,
+    "torchvision.mobilenet_v2": 64,
+    "torchvision.efficientnet_b0": 64,
+    "torchvision.convnext_tiny": 64,
+    "torchvision.regnet_y_400mf": 64,
+    "torchvision.mnasnet0_5": 64,
+}
+
+PLACED = [(name, placement) for name in shelf.names() for placement in shelf.get(name).placements]
+IDENTITIES = [
+    (name, placement, {"init": "delta"})
+    for name, placement in PLACED
+    if name in ("conv1d", "depthwise", "mixtconv")
+]
+ON_META = [name for name in ZOO if name != "torchvision.regnet_y_400mf"]  # it reads a number back when built
+
+
+def trace_of(backbone: str) -> Trace:
+    with torch.device("meta"):
+        made = create_backbone(backbone, num_classes=5)
+    return trace_network(made.network, channels=3, input_size=made.input_spec.size)
+
+
+@pytest.mark.parametrize("backbone", ON_META)
+def test_every_module_finds_its_places(backbone: str) -> None:
+    trace = trace_of(backbone)
+    counts = set()
+    for name, placement in PLACED:
+        insertion = shelf.get(name).placements[placement]
+        sites = find_sites_in_trace(trace, insertion, num_frames=4)
+        assert len({site.path for site in sites}) == len(sites)
+        assert all(s.channels > 1 and s.height > 1 and s.width > 1 for s in sites), "a gate is no place"
+        counts.add((insertion.every, len(sites)))
+    assert min(count for _, count in counts) >= 4
+
+
+@pytest.mark.parametrize("module", shelf.names())
+@pytest.mark.parametrize("backbone", ["resnet50", "efficientnet_b0", "densenet121", "inception_v3", "vgg11"])
+def test_shapes_through_every_module(backbone: str, module: str) -> None:
+    with torch.device("meta"):
+        model = kinemix.create_model(f"{module}_{backbone}", num_classes=5, num_frames=4)
+    assert run_on_meta(model, (2, 4, 3, *model.input_spec.size)).shape == (2, 5)
+
+
+def check_identity(backbone: str, module: str, placement: str, options: dict[str, object]) -> None:
+    """The logits are bit for bit those of the plain backbone, and every parameter gets a gradient."""
+    torch.manual_seed(0)
+    size = ZOO[backbone]
+    model = kinemix.create_model(
+        f"{module}_{backbone}", num_classes=5, num_frames=2, input_size=size, placement=placement, **options
+    ).eval()
+    clip = torch.randn(1, 2, 3, size, size)
+    with torch.no_grad():
+        logits = model(clip)
+        plain = unplug(model)
+        assert torch.equal(logits, plain(clip))
+    assert logits.abs().sum() > 0
+    check_gradients(backbone, module, placement, options)
+
+
+def unplug(model: VideoModel) -> VideoModel:
+    """The same network with every host back in its place."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            while isinstance(child, Inserted):
+                child = child.host
+                setattr(parent, name, child)
+    return model
+
+
+def check_gradients(backbone: str, module: str, placement: str, options: dict[str, object]) -> None:
+    size = ZOO[backbone]
+    model = kinemix.create_model(
+        f"{module}_{backbone}", num_classes=5, num_frames=2, input_size=size, placement=placement, **options
+    ).train()
+    nn.functional.cross_entropy(model(torch.randn(2, 2, 3, size, size)), torch.tensor([0, 1])).backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    temporal = [p.grad for m in model.temporal_modules().values() for p in m.parameters()]
+    assert all(torch.isfinite(grad).all() for grad in temporal)
+
+
+@pytest.mark.parametrize(("number", "backbone"), list(enumerate(ZOO)))
+def test_as_the_identity_it_changes_nothing(number: int, backbone: str) -> None:
+    module, placement, options = IDENTITIES[2 + number % (len(IDENTITIES) - 2)]
+    check_identity(backbone, module, placement, options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "placement", "options"), IDENTITIES)
+@pytest.mark.parametrize("backbone", ZOO)
+def test_every_identity_everywhere(
+    backbone: str, module: str, placement: str, options: dict[str, object]
+) -> None:
+    check_identity(backbone, module, placement, options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "placement"), PLACED)
+@pytest.mark.parametrize("backbone", ZOO)
+def test_every_module_trains_everywhere(backbone: str, module: str, placement: str) -> None:
+    check_gradients(backbone, module, placement, {})
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv2_100"])
+def test_a_pattern_of_ones_own(backbone: str) -> None:
+    with torch.device("meta"):
+        network = create_backbone(backbone, num_classes=5).network
+    trace = trace_network(network, channels=3, input_size=(64, 64))
+    assert find_sites_in_trace(trace, Insertion(at="{block}.bn1"), num_frames=4)
+    with pytest.raises(ConfigError, match="no place"):
+        find_sites_in_trace(trace, Insertion(at="{block}.bn77"), num_frames=4)
