@@ -52,6 +52,8 @@ class Protocol:
             1 resizes the frame to cover the crop exactly.
         difference: ``clip_mean`` subtracts the mean frame of the clip, which removes a still background and
             knows nothing of order.
+        contrast: ``clip`` divides every clip by its own standard deviation, after the difference, so that
+            strong and weak light look alike; ``fixed`` leaves it at the network's ``std``.
         average: what is averaged over views.
     """
 
@@ -63,6 +65,7 @@ class Protocol:
     num_crops: Literal[1, 3, 10] = 1
     crop_fraction: float = 0.875
     difference: Literal["none", "clip_mean"] = "none"
+    contrast: Literal["fixed", "clip"] = "fixed"
     average: Literal["logits", "probabilities"] = "logits"
 
 
@@ -132,6 +135,7 @@ class AugmentConfig:
         noise: standard deviation of Gaussian noise added to normalised pixels.
         translate: largest shift of the whole clip, as a share of its size.
         rotate: largest rotation of the whole clip in degrees.
+        zoom: largest change in size of the whole clip, as a share of its size.
         jitter_frames: sparse sampling draws a frame at random within its segment (off: the middle).
         segments: of sparse sampling. ``equal`` cuts the whole video into ``num_frames`` parts; ``floor`` is the
             published formula, which never looks at the last n mod T of n frames: nothing in long videos, but
@@ -151,6 +155,7 @@ class AugmentConfig:
     noise: float = 0.0
     translate: float = 0.0
     rotate: float = 0.0
+    zoom: float = 0.0
     jitter_frames: bool = True
     segments: Literal["equal", "floor"] = "equal"
     trim: float = 0.0

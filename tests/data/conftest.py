@@ -52,7 +52,7 @@ def _write_video(
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_video() -> Callable[..., Path]:
     """``write_video(path, num_frames=12, size=(24, 32), seed=0)``: lossless; frame i is 8 i brighter."""
     return _write_video

@@ -108,7 +108,7 @@ def test_a_problem_is_remembered(tmp_path: Path, write_video: WriteVideo) -> Non
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, write_video: WriteVideo) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="decoded frames cannot be stored .*data.cache"):
+    with pytest.raises(DataError, match=r"decoded frames cannot be stored .*data\.cache"):
         open_cached_video(write_video(tmp_path / "a.mkv"), cache=tmp_path / "file")
 
 

@@ -1,5 +1,7 @@
 """Samplers against the formulas of the papers' code, written naively."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -47,7 +49,7 @@ def test_every_frame_of_a_segment_is_drawn_equally_often() -> None:
 
 
 @pytest.mark.parametrize("segments", ["floor", "equal"])
-def test_without_jitter_the_middle_is_taken(segments: str) -> None:
+def test_without_jitter_the_middle_is_taken(segments: Literal["floor", "equal"]) -> None:
     indices = sparse_train(
         num_video_frames=12, num_frames=4, generator=_generator(0), jitter=False, segments=segments
     )
@@ -69,7 +71,7 @@ def test_sparse_test_stays_in_the_video(n: int, T: int, num_clips: int) -> None:
     for clip in range(num_clips):
         indices = sparse_test(num_video_frames=n, num_frames=T, clip=clip, num_clips=num_clips)
         assert indices == sorted(indices)
-        assert 0 <= indices[0]
+        assert indices[0] >= 0
         assert indices[-1] < n
 
 

@@ -1,5 +1,6 @@
 """Every way in, and every message on the way."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_folder_errors(tmp_path: Path, files: list[str], options: dict, message:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file or folder: check data.source"):
+    with pytest.raises(DataError, match="no such file or folder: check data"):
         open_splits(DataConfig(source=str(tmp_path / "nowhere")))
     with pytest.raises(ConfigError, match=r"data.source: nothing given"):
         open_splits(DataConfig())
@@ -419,7 +420,7 @@ def test_labels_become_the_runs_indices(tmp_path: Path) -> None:
     _make_files(tmp_path)
     annotations, _ = open_annotations(str(tmp_path), class_names=("up", "left", "jump up", "down"))
     assert Counter(sample.label for sample in annotations.samples) == {0: 10, 2: 10, 3: 10}
-    with pytest.raises(DataError, match="unknown class 'jump up': .*exclude_labels"):
+    with pytest.raises(DataError, match=r"unknown class 'jump up': .*exclude_labels"):
         open_annotations(str(tmp_path), class_names=("up", "down"))
     fewer, _ = open_annotations(str(tmp_path), class_names=("up", "down"), exclude_labels=("jump up",))
     assert len(fewer) == 20
@@ -435,3 +436,18 @@ def test_numbers_count_off_the_runs_classes(tmp_path: Path) -> None:
     assert [sample.label for sample in numbered.samples] == [2, 0, 1]
     with pytest.raises(DataError, match="label 2 is out of range: the model has 2 classes"):
         open_annotations(source, class_names=("a", "b"))
+
+
+@pytest.mark.skipif("KINEMIX_VIDEOS" not in os.environ, reason="KINEMIX_VIDEOS is not set")
+def test_real_gestures_by_session() -> None:
+    source = Path(os.environ["KINEMIX_VIDEOS"]) / "gestures" / "labels.csv"
+    held: list[str] = []
+    for fold in range(4):
+        splits = open_splits(
+            DataConfig(source=str(source), folds=4, fold=fold, exclude_labels=("unclassified",))
+        )
+        assert len(splits.class_names) == 10
+        assert not {s.group for s in splits.train.samples} & {s.group for s in splits.val.samples}
+        assert {sample.label for sample in splits.train.samples} == set(range(10))
+        held += [sample.path for sample in splits.val.samples]
+    assert len(held) == len(set(held)) == 177

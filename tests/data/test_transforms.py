@@ -31,7 +31,7 @@ def _clip(num_frames: int = 4, height: int = 40, width: int = 56, seed: int = 0)
 
 def _transform(
     augment: AugmentConfig, protocol: Protocol, frames: torch.Tensor, *, label: int = 1, seed: int = 0
-):
+) -> tuple[torch.Tensor, int]:
     transform = TrainTransform(protocol=protocol, augment=augment, class_names=NAMES)
     return transform(frames, label, torch.Generator().manual_seed(seed))
 
@@ -120,7 +120,7 @@ def test_multi_scale_crop_is_a_slice_resized() -> None:
     for top, left, height, width in boxes:
         part = frames[:, :, top : top + height, left : left + width].contiguous()
         part = F.resize(part, [24, 32], antialias=True)
-        candidates.append(normalize_clip(part, spec=InputSpec(size=(24, 32))))
+        candidates.append(normalize_clip(part, protocol=Protocol(input=InputSpec(size=(24, 32)))))
     assert sum(torch.equal(clip, candidate) for candidate in candidates) == 1
 
 
@@ -164,9 +164,9 @@ def test_normalisation_equals_numpy(color: str) -> None:
     if color == "gray":
         pixels = np.tensordot(pixels, [0.299, 0.587, 0.114], axes=(1, 0))[:, None]
     expected = (pixels - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
-    clip = normalize_clip(frames, spec=spec)
+    clip = normalize_clip(frames, protocol=Protocol(input=spec))
     np.testing.assert_allclose(clip.numpy(), expected, atol=1e-4)
-    difference = normalize_clip(frames, spec=spec, difference="clip_mean")
+    difference = normalize_clip(frames, protocol=Protocol(input=spec, difference="clip_mean"))
     np.testing.assert_allclose(difference.numpy(), expected - expected.mean(axis=0), atol=1e-4)
 
 
@@ -174,7 +174,7 @@ def test_difference_is_the_same_in_training_and_test() -> None:
     protocol, frames = _protocol(difference="clip_mean"), _clip()
     trained, _ = _transform(STILL, protocol, frames)
     cropped = center_crop(resize_to_cover(frames, (24, 32), 1.0), (24, 32))
-    assert torch.equal(trained, normalize_clip(cropped, spec=protocol.input, difference="clip_mean"))
+    assert torch.equal(trained, normalize_clip(cropped, protocol=protocol))
     assert trained.mean(dim=0).abs().max() < 1e-5
 
 
@@ -204,3 +204,33 @@ def test_erased_pixels_are_the_mean_colour() -> None:
     assert changed.any()
     assert (clip[changed] == 0).all()
     assert (changed.any(dim=1) == changed.any(dim=1)[:1]).all()
+
+
+def test_clip_contrast_makes_strong_and_weak_light_alike() -> None:
+    protocol = Protocol(input=InputSpec(size=(8, 8)), difference="clip_mean", contrast="clip")
+    frames = torch.randint(0, 60, (6, 3, 8, 8), dtype=torch.uint8)
+    dark, bright = normalize_clip(frames, protocol=protocol), normalize_clip(frames * 4, protocol=protocol)
+    torch.testing.assert_close(dark, bright)
+    # By hand: difference from the mean frame in network units, over its standard deviation.
+    std = torch.tensor(protocol.input.std).view(3, 1, 1)
+    expected = (frames.double() - frames.double().mean(0)) / 255 / std
+    torch.testing.assert_close(dark, (expected / expected.std(correction=0)).float())
+    two = normalize_clip(torch.stack([frames, frames * 2]), protocol=protocol)
+    torch.testing.assert_close(two[1], dark)
+
+
+def test_clip_contrast_of_a_still_is_zero_and_not_nan() -> None:
+    protocol = Protocol(input=InputSpec(size=(8, 8)), difference="clip_mean", contrast="clip")
+    still = torch.full((4, 3, 8, 8), 77, dtype=torch.uint8)
+    assert normalize_clip(still, protocol=protocol).abs().max() < 1e-3
+
+
+def test_zoom_is_one_draw_for_all_frames() -> None:
+    frames = torch.randint(0, 256, (1, 3, 24, 24), dtype=torch.uint8).expand(5, -1, -1, -1)
+    protocol = Protocol(input=InputSpec(size=(24, 24)), crop_fraction=1.0)
+    augment = AugmentConfig(crop="center", flip="off", zoom=0.4)
+    transform = TrainTransform(protocol=protocol, augment=augment, class_names=["a"])
+    clips = [transform(frames, 0, torch.Generator().manual_seed(seed))[0] for seed in range(3)]
+    for clip in clips:
+        assert torch.equal(clip, clip[:1].expand_as(clip))
+    assert not torch.equal(clips[0], clips[1])

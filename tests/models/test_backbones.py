@@ -35,7 +35,7 @@ def test_list_backbones() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnetv2_50", "torchvision.vgg11", "torchvision.squeezenet1_1"]
+    "name", ["resnet18", "resnetv2_50", "torchvision.shufflenet_v2_x0_5", "torchvision.squeezenet1_1"]
 )
 def test_a_fresh_classifier_starts_as_in_tsn(name: str) -> None:
     network = create_backbone(name, num_classes=50).network

@@ -125,6 +125,10 @@ def test_an_addition_that_is_a_module() -> None:
     assert [(b.path, b.first_conv) for b in blocks_of(network, 8)] == [("1", "1.c"), ("2", "2.c")]
 
 
+def test_a_block_that_takes_the_image_is_the_stem() -> None:
+    assert [b.path for b in blocks_of(make("repvgg_a0"), 64)][:2] == ["stages.0.0", "stages.0.1"]
+
+
 def test_a_transformer_has_no_blocks() -> None:
     assert blocks_of(make("vit_tiny_patch16_224")) == []
 

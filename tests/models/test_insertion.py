@@ -86,6 +86,7 @@ def test_patterns() -> None:
     ]
     resnet = make("resnet18")
     assert paths(resnet, Insertion(at="layer?.1.conv2")) == [f"layer{i}.1.conv2" for i in (1, 2, 3, 4)]
+    assert paths(resnet, Insertion(at="layer?.*.conv2", stages=(2,), blocks=(0,))) == ["layer2.0.conv2"]
     stem = find_sites(resnet, Insertion(at="conv1"), input_size=(64, 64), num_frames=4)
     assert [(s.path, s.channels, s.stage) for s in stem] == [("conv1", 3, 1)]
 

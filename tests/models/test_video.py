@@ -185,9 +185,10 @@ def test_compile(name: str) -> None:
 @pytest.mark.parametrize("name", ["tsn", "tsm", "mixtconv"])
 def test_only_temporal_networks_know_the_order_of_frames(name: str) -> None:
     torch.manual_seed(0)
-    model = kinemix.create_model(f"{name}_resnet18", num_classes=4, num_frames=4, input_size=64).eval()
+    model = kinemix.create_model(f"{name}_torchvision.resnet18", num_classes=4, num_frames=4, input_size=64)
+    model.eval()
     clip = torch.randn(1, 4, 3, 64, 64)
     with torch.no_grad():
         forwards, backwards = model(clip), model(clip.flip(1))
     change = ((forwards - backwards).norm() / forwards.norm()).item()
-    assert change < 1e-5 if name == "tsn" else change > 1e-2
+    assert change < 1e-5 if name == "tsn" else change > 1e-3

@@ -20,31 +20,30 @@ _LARGEST_CONFUSION = 20
 def print_measurement(measurement: Measurement) -> None:
     """Accuracies, the classes one by one, the confusion, and where the files are."""
     metrics, scores = measurement.metrics, measurement.scores
-    console = _open_console()
     for notice in measurement.notices:
         print(f"note: {notice}", file=sys.stderr)
     for path, reason in scores.unreadable:
         print(f"unreadable, in no figure: {path}: {reason}", file=sys.stderr)
-    table = Table(
-        title=f"{scores.model.get('name', '')} ({scores.describe_protocol()})", title_justify="left"
-    )
-    for heading in ("top-1", "top-5", "mean class", "videos"):
-        table.add_column(heading, justify="right")
-    table.add_row(
-        _percent(metrics.top1), _percent(metrics.top5), _percent(metrics.mean_class), str(metrics.count)
-    )
+    console = _open_console()
+    _print_line(console, f"{scores.model.get('name', 'model')}: {scores.describe_protocol()}")
+    table = _start_table(right=("top-1", "top-5", "mean class", "videos"))
+    figures = (metrics.top1, metrics.top5, metrics.mean_class)
+    table.add_row(*map(_percent, figures), str(metrics.count))
     console.print(table)
-    console.print(_table_of_classes(metrics))
-    console.print(_table_of_confusion(metrics))
-    line = f"checkpoint {measurement.checkpoint} after {measurement.epoch} epochs"
+    table = _start_table(left=("class",), right=("right", "videos"))
+    for c in metrics.per_class:
+        table.add_row(c.name, "-" if c.accuracy is None else _percent(c.accuracy), str(c.count))
+    console.print(table)
+    _print_confusion(console, metrics)
+    about = f"checkpoint {measurement.checkpoint} after {measurement.epoch} epochs"
     if measurement.chosen_on:
-        line += ", chosen among the epochs on these very videos (--checkpoint last is not)"
-    console.print(line)
-    console.print(f"{measurement.metrics_path}\n{measurement.scores_path}")
+        about += ", chosen among the epochs on these very videos (--checkpoint last is not)"
+    for line in (about, measurement.metrics_path, measurement.scores_path):
+        _print_line(console, str(line))
 
 
 def print_answers(answers: Iterable[Answer], *, form: str) -> list[Answer]:
-    """Print each answer as it comes (JSON at the end), and return those that are errors."""
+    """Print each answer as it comes (JSON: all at the end), and return those that are errors."""
     if form == "json":
         return _print_json(list(answers))
     failed: list[Answer] = []
@@ -59,9 +58,8 @@ def print_answers(answers: Iterable[Answer], *, form: str) -> list[Answer]:
             for rank, p in enumerate(answer.predictions, start=1):
                 writer.writerow((answer.path, rank, p.label, f"{p.score:.6f}", f"{p.logit:.6f}"))
         else:
-            table = Table(title=answer.path, title_justify="left")
-            table.add_column("class")
-            table.add_column("score", justify="right")
+            _print_line(console, answer.path)
+            table = _start_table(left=("class",), right=("score",))
             for p in answer.predictions:
                 table.add_row(p.label, _percent(p.score))
             console.print(table)
@@ -71,27 +69,23 @@ def print_answers(answers: Iterable[Answer], *, form: str) -> list[Answer]:
 def print_plan(facts: dict[str, Any]) -> None:
     """Where the temporal modules stand, and what they add."""
     height, width = facts["input_size"]
-    table = Table(
-        title=f"{facts['model']}: {facts['num_frames']} frames of {height} x {width} px, "
-        f"{facts['num_classes']} classes",
-        title_justify="left",
-    )
-    for heading in ("stage", "block", "place", "C x H x W", "module", "parameters", "MACs"):
-        left = heading in ("place", "module")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=not left)
+    console = _open_console()
+    size = f"{facts['num_frames']} frames of {height} x {width} px, {facts['num_classes']} classes"
+    _print_line(console, f"{facts['model']}: {size}")
+    table = _start_table(left=("stage.block", "place", "module"), right=("C x H x W", "parameters", "MMACs"))
     for site in facts["sites"]:
         table.add_row(
-            str(site["stage"]),
-            str(site["block"]),
+            f"{site['stage']}.{site['block']}",
             f"{site['place']} {site['path']}",
-            f"{site['channels']} x {site['height']} x {site['width']}",
             site["module"],
+            f"{site['channels']} x {site['height']} x {site['width']}",
             f"{site['parameters']:,}",
-            f"{site['macs'] / 1e6:,.1f} M",
+            f"{site['macs'] / 1e6:,.2f}",
         )
-    console = _open_console()
-    console.print(table)
-    console.print(
+    if facts["sites"]:
+        console.print(table)
+    _print_line(
+        console,
         f"{len(facts['sites'])} sites; {facts['parameters'] / 1e6:.3f} M parameters, of them "
         f"{facts['added_parameters']:,} temporal; {facts['macs'] / 1e9:.2f} GMACs a clip, of them "
         f"{facts['added_macs'] / 1e9:.3f} temporal",
@@ -99,59 +93,64 @@ def print_plan(facts: dict[str, Any]) -> None:
 
 
 def _print_json(answers: list[Answer]) -> list[Answer]:
-    content = [
-        {"file": answer.path, "error": answer.error}
-        if answer.error is not None
-        else {
-            "file": answer.path,
-            "predictions": [
-                {"label": p.label, "score": p.score, "logit": p.logit} for p in answer.predictions
-            ],
-        }
-        for answer in answers
-    ]
+    content: list[dict[str, Any]] = []
+    for answer in answers:
+        if answer.error is not None:
+            content.append({"file": answer.path, "error": answer.error})
+        else:
+            ranked = [{"label": p.label, "score": p.score, "logit": p.logit} for p in answer.predictions]
+            content.append({"file": answer.path, "predictions": ranked})
     print(json.dumps(content, indent=2, ensure_ascii=False))
     return [answer for answer in answers if answer.error is not None]
 
 
-def _table_of_classes(metrics: Metrics) -> Table:
-    table = Table()
-    for heading in ("class", "right", "videos"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    for c in metrics.per_class:
-        table.add_row(c.name, "-" if c.accuracy is None else _percent(c.accuracy), str(c.count))
-    return table
-
-
-def _table_of_confusion(metrics: Metrics) -> Table:
+def _print_confusion(console: Console, metrics: Metrics) -> None:
     names = [c.name for c in metrics.per_class]
     if len(names) <= _LARGEST_CONFUSION:
-        table = Table(title="rows are labels, columns are answers", title_justify="left")
-        table.add_column("")
-        for number in range(len(names)):
-            table.add_column(str(number), justify="right")
+        _print_line(console, "confusion: rows are labels, columns are answers")
+        table = _start_table(left=("",), right=tuple(str(number) for number in range(len(names))))
         for number, (name, row) in enumerate(zip(names, metrics.confusion, strict=True)):
             table.add_row(f"{number} {name}", *(str(count) if count else "." for count in row))
-        return table
-    table = Table(title="commonest mistakes", title_justify="left")
-    for heading in ("label", "answer", "videos"):
-        table.add_column(heading, justify="right" if heading == "videos" else "left")
+    else:
+        _print_line(console, "commonest mistakes")
+        table = _start_table(left=("label", "answer"), right=("videos",))
+        for count, label, answer in _list_mistakes(metrics)[:_LARGEST_CONFUSION]:
+            table.add_row(names[label], names[answer], str(count))
+    console.print(table)
+
+
+def _list_mistakes(metrics: Metrics) -> list[tuple[int, int, int]]:
+    """Number of samples, label and answer of every kind of mistake, the commonest first."""
     mistakes = [
-        (int(count), names[label], names[answer])
+        (int(count), label, answer)
         for label, row in enumerate(metrics.confusion)
         for answer, count in enumerate(row)
         if label != answer and count
     ]
-    for count, label, answer in sorted(mistakes, key=lambda mistake: -mistake[0])[:_LARGEST_CONFUSION]:
-        table.add_row(label, answer, str(count))
+    return sorted(mistakes, key=lambda mistake: -mistake[0])
+
+
+def _start_table(*, left: tuple[str, ...] = (), right: tuple[str, ...]) -> Table:
+    table = Table()
+    for heading in left:
+        table.add_column(heading, overflow="fold")
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
+def _print_line(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True)
+
+
 def _open_console() -> Console:
-    """Standard output, 100 columns wide or more where it is no terminal, so that files hold whole tables."""
+    """Standard output; 120 columns where it is no terminal, so that files hold whole tables.
+
+    Class and file names are the user's: nothing in them is taken for markup.
+    """
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
     console = Console(**plain)
-    return console if console.is_terminal else Console(**plain, width=max(100, console.width))
+    return console if console.is_terminal else Console(**plain, width=120)
 
 
 def _percent(share: float) -> str:

@@ -187,9 +187,11 @@ class Walk:
         if self._decoding is not None and nearest <= self._position <= index:
             return
         # A seek may land one key packet late where reordering moves times past each other: try one earlier.
-        for point in self._seek_points[max(0, place - 2) : place][::-1]:
-            if point > 0 and self._seek(point, index):
-                return
+        points = [point for point in self._seek_points[max(0, place - 2) : place] if point > 0]
+        if any(self._seek(point, index) for point in reversed(points)):
+            return
+        if points:
+            self._seek_points = ()  # this container finds no key packets (MPEG-TS): do not lose the place again
         self.close()
         self._decoding = self._stream.open()
         self._frames, self._position = self._decoding.frames(), 0

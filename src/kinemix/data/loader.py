@@ -117,8 +117,7 @@ class _Batches:
             except StopIteration:
                 return
             except KinemixError as error:
-                # torch sends a worker's error with its traceback; the last line is ours.
-                raise type(error)(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
+                raise _without_traceback(error) from None
             except RuntimeError as error:
                 raise self._explain(error, position) from error
             yield batch
@@ -278,6 +277,13 @@ def _build_torch_loader(
         # Without it torch would draw the workers' seeds, which nobody uses, from the global stream.
         generator=torch.Generator(),
     )
+
+
+def _without_traceback(error: KinemixError) -> KinemixError:
+    """torch wraps a worker's error in the worker's traceback, whose last line is ``type: message``."""
+    if "Original Traceback" not in str(error):
+        return error
+    return type(error)(str(error).strip().splitlines()[-1].partition(": ")[2])
 
 
 def _start_worker(worker: int) -> None:

@@ -4,6 +4,7 @@ The split depends on the order of the samples and the seed alone, never on the m
 samples in a fixed order for that reason.
 """
 
+import os
 import re
 import warnings
 from collections import Counter
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from kinemix.data.annotations import Annotations
 from kinemix.errors import ConfigError
@@ -36,9 +36,14 @@ def find_groups(paths: Sequence[str]) -> tuple[str, ...] | None:
     ('g03', 'g12')
     """
     for pattern in _GROUP_PATTERNS:
-        found = [re.search(pattern, re.split(r"[\\/]", path)[-1], re.IGNORECASE) for path in paths]
-        if found and all(found):
-            return tuple(match[1].lower() for match in found if match)
+        found = []
+        for path in paths:
+            match = re.search(pattern, os.path.basename(path), re.IGNORECASE)  # noqa: PTH119 - lists are long
+            if match is None:
+                break
+            found.append(match[1].lower())
+        if found and len(found) == len(paths):
+            return tuple(found)
     return None
 
 
@@ -110,6 +115,9 @@ def make_fold(
             f"data.folds={folds}: more folds than groups ({len(set(groups))}): lower it, or set "
             "data.group_by=null to split by video"
         )
+    # Imported late: it takes a second to load, and only groups and folds need it.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     largest = max(Counter(labels).values())
     if folds > largest:
         raise ConfigError(f"data.folds={folds}: no class has more than {largest} samples: lower it")

@@ -4,8 +4,9 @@ All resizing, colour and geometry come from ``torchvision.transforms.v2``, which
 ``T C H W`` as a batch and draws once for all of it. The order of the steps, in training::
 
     uint8 T 3 H W   crop and resize -> mirror
-    float 0..1      grey if wanted -> rotate, translate -> colour jitter
-    network units   channel order, scale, mean, std -> minus the clip's mean frame -> erase -> noise
+    float 0..1      grey if wanted -> rotate, translate, zoom -> colour jitter
+    network units   channel order, scale, mean, std -> minus the clip's mean frame -> over the clip's own
+                    standard deviation -> erase -> noise
 
 and in a test the crops of :mod:`kinemix.data.views` followed by :func:`normalize_clip`. Training and test
 share everything from the float conversion on.
@@ -79,7 +80,7 @@ class TrainTransform:
             clip = self._move(clip)
         if self._jitter is not None:
             clip = self._jitter(clip)
-        clip = subtract_still(normalize_pixels(clip, spec), difference=self.protocol.difference)
+        clip = remove_clip_statistics(normalize_pixels(clip, spec), self.protocol)
         if self._erase is not None:
             clip = self._erase(clip)
         if self.augment.noise:
@@ -174,30 +175,41 @@ def normalize_pixels(clip: FloatVideo, spec: InputSpec) -> FloatVideo:
     return clip.mul(spec.scale).sub_(mean).div_(std)
 
 
-def subtract_still(clip: FloatVideo, *, difference: Literal["none", "clip_mean"]) -> FloatVideo:
-    """``clip_mean``: every frame minus the mean frame of its clip, after normalisation.
+def remove_clip_statistics(clip: FloatVideo, protocol: Protocol) -> FloatVideo:
+    """What a clip tells about its place and light, but not about its order, taken away if the protocol asks.
 
-    The normalisation's mean cancels, its std remains. A still background becomes 0; the mean over the frames
-    knows nothing of their order, so neither does what is subtracted.
+    ``difference="clip_mean"`` subtracts the mean frame: a still background becomes 0. ``contrast="clip"``
+    divides by the standard deviation over all frames, channels and pixels. Neither depends on the order of the
+    frames.
+
+    Args:
+        clip: ... T C h w in the network's units.
+        protocol: says which.
     """
-    return clip - clip.mean(dim=-4, keepdim=True) if difference == "clip_mean" else clip
+    if protocol.difference == "clip_mean":
+        clip = clip - clip.mean(dim=-4, keepdim=True)
+    if protocol.contrast == "clip":
+        spread = clip.std(dim=(-4, -3, -2, -1), correction=0, keepdim=True)
+        clip = clip / spread.clamp_min(_LEAST_SPREAD)
+    return clip
 
 
-def normalize_clip(
-    frames: Video, *, spec: InputSpec, difference: Literal["none", "clip_mean"] = "none"
-) -> FloatVideo:
+_LEAST_SPREAD = 1e-3  # in units of std: far below the noise of any camera, so only stills are affected
+
+
+def normalize_clip(frames: Video, *, protocol: Protocol) -> FloatVideo:
     """Cropped uint8 RGB frames to network input: what training ends with and a test consists of.
 
     Args:
         frames: ... T 3 h w.
-        spec: what the network wants to see.
-        difference: see :func:`subtract_still`.
+        protocol: what the network wants to see, and what is taken away from a clip.
 
     Returns:
         ... T C h w, float32.
     """
+    spec = protocol.input
     clip = normalize_pixels(to_unit_range(frames, gray=spec.color == "gray"), spec)
-    return subtract_still(clip, difference=difference)
+    return remove_clip_statistics(clip, protocol)
 
 
 def _build_random_crop(augment: AugmentConfig, spec: InputSpec) -> v2.Transform:
@@ -213,10 +225,15 @@ def _build_jitter(augment: AugmentConfig) -> v2.Transform | None:
 
 
 def _build_move(augment: AugmentConfig, spec: InputSpec) -> v2.Transform | None:
-    if not (augment.rotate or augment.translate):
+    if not (augment.rotate or augment.translate or augment.zoom):
         return None
     mean = [value / spec.scale for value in (spec.mean[::-1] if spec.color == "bgr" else spec.mean)]
     translate = (augment.translate, augment.translate) if augment.translate else None
+    scale = (1 - augment.zoom, 1 + augment.zoom) if augment.zoom else None
     return v2.RandomAffine(
-        augment.rotate, translate=translate, interpolation=v2.InterpolationMode.BILINEAR, fill=mean
+        augment.rotate,
+        translate=translate,
+        scale=scale,
+        interpolation=v2.InterpolationMode.BILINEAR,
+        fill=mean,
     )

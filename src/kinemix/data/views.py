@@ -72,7 +72,7 @@ def read_views(reader: FrameReader, protocol: Protocol, *, order: Order = "forwa
     frames = resize_to_cover(reader.read(wanted), protocol.input.size, protocol.crop_fraction)
     crops = torch.stack(crop_views(frames, protocol))
     views = torch.stack([crops[:, [place[index] for index in clip]] for clip in clips])
-    return normalize_clip(views.flatten(0, 1), spec=protocol.input, difference=protocol.difference)
+    return normalize_clip(views.flatten(0, 1), protocol=protocol)
 
 
 def sample_clip(num_video_frames: int, protocol: Protocol, *, clip: int) -> list[int]:

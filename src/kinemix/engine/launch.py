@@ -5,7 +5,6 @@ loader process one thread: decoding waits for the network more often than the ot
 time spent waiting for data is on the progress bar for whoever wants to change it.
 """
 
-import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ import torch
 import torch.distributed
 from lightning.fabric import Fabric
 
+from kinemix.engine.run_directory import count_cores
 from kinemix.errors import ConfigError, KinemixError
 
 T = TypeVar("T")
@@ -51,11 +51,6 @@ def launch_fabric(
     fabric.launch()
     torch.set_num_threads(threads or max(1, count_cores() // devices))
     return fabric
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def do_first(fabric: Fabric, work: Callable[[], T]) -> T | None:

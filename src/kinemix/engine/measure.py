@@ -108,7 +108,7 @@ def measure_run(
         )
     _check_unreadable(scores, len(annotations), data.max_unreadable)
     metrics = scores.metrics()
-    scores_path, metrics_path = _write(_folder_of_results(Path(run)), scores, metrics, source)
+    scores_path, metrics_path = _write(Path(run), folder, scores, metrics, source)
     return Measurement(
         scores=scores,
         metrics=metrics,
@@ -157,16 +157,17 @@ def _check_unreadable(scores: Scores, total: int, limit: float) -> None:
         )
 
 
-def _folder_of_results(run: Path) -> Path:
-    """The run directory, also where one of its checkpoints was named."""
-    return run.parent if run.name in ("best", "last") else run
-
-
-def _write(folder: Path, scores: Scores, metrics: Metrics, source: str | None) -> tuple[Path, Path]:
+def _write(
+    run: Path, checkpoint: Path, scores: Scores, metrics: Metrics, source: str | None
+) -> tuple[Path, Path]:
+    # Into the run directory, also where one of its checkpoints was named.
+    folder = run.parent if run.name in ("best", "last") else run
     protocol = scores.protocol
-    about = f"{protocol.num_frames}x{protocol.num_clips}x{protocol.num_crops}"
-    where = Path(source).stem if source else "held-out"
-    name = f"test-{where}-{about}" + ("" if scores.order == "forward" else f"-{scores.order}")
+    views = f"{protocol.num_frames}x{protocol.num_clips}x{protocol.num_crops}"
+    parts = ["test", Path(source).stem if source else "held-out", views]
+    parts += ["last"] if checkpoint.name == "last" else []
+    parts += [scores.order] if scores.order != "forward" else []
+    name = "-".join(parts)
     scores_path, metrics_path = folder / f"{name}.parquet", folder / f"{name}.json"
     content = {
         "protocol_line": scores.describe_protocol(),

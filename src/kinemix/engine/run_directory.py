@@ -15,6 +15,7 @@
 import csv
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -28,7 +29,6 @@ import yaml
 from filelock import FileLock, Timeout
 
 from kinemix.config import TrainConfig, from_dict, to_dict
-from kinemix.engine.launch import count_cores
 from kinemix.errors import CheckpointError, ConfigError
 from kinemix.evaluate.atomic import write_atomically
 
@@ -37,7 +37,7 @@ CONFIG_NAME = "config.yaml"
 FREE_TO_CHANGE = {"resume", "out", "validate_every", "save_minutes", "machine", "data.workers"}
 """Options that may differ when a run is resumed, because they do not change what is learned."""
 
-_REPORTED = ("torch", "torchvision", "timm", "lightning", "av", "torchcodec", "numpy", "safetensors")
+_REPORTED = ("torchvision", "timm", "lightning", "av", "torchcodec", "numpy", "safetensors")
 
 
 def open_run_directory(config: TrainConfig) -> "RunDirectory":
@@ -159,7 +159,7 @@ def check_same_run(old: TrainConfig, new: TrainConfig, *, path: Path) -> None:
 
 def describe_environment() -> dict[str, Any]:
     """Versions, cores, devices, commit and command line, for the record."""
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for name in ("kinemix", *_REPORTED):
         try:
             versions[name] = version(name)
@@ -174,6 +174,11 @@ def describe_environment() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _make_numbered(config: TrainConfig) -> Path:

@@ -39,7 +39,9 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         ConfigError: a value out of range, or ``protocol.input``, which is the model's to say.
     """
     if config.resume and not (config.out and (Path(config.out) / CONFIG_NAME).is_file()):
-        raise ConfigError(f"{config.out or 'no --out'}: no run to resume there: name its directory with --out")
+        raise ConfigError(
+            f"{config.out or 'no --out'}: no run to resume there: name its directory with --out"
+        )
     for name, least in _LEAST.items():
         value = _look_up(config, name)
         if value is not None and not value >= least:

@@ -75,14 +75,16 @@ def write_checkpoint(
     Raises:
         CheckpointError: it cannot be written (the disk is full); the one before is untouched.
     """
-    name = None
-    if state is not None:
-        name = f"training-{metadata['iteration']:08d}.pt"
-        _write_state(folder / name, state)
-    save_checkpoint(folder, model=model, metadata={**metadata, "training_state": name})
-    for path in folder.glob("training-*.pt"):
-        if path.name != name:
-            path.unlink(missing_ok=True)
+    name = f"training-{metadata['iteration']:08d}.pt" if state is not None else None
+    try:
+        if name is not None:
+            _write_state(folder / name, state)
+        save_checkpoint(folder, model=model, metadata={**metadata, "training_state": name})
+    finally:
+        named = _read_state_name(folder)
+        for path in folder.glob("training-*.pt"):
+            if path.name != named:
+                path.unlink(missing_ok=True)
 
 
 def read_checkpoint_(folder: Path, *, model: VideoModel) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -127,7 +129,14 @@ def find_checkpoint(path: str | Path, name: str | None = None) -> Path:
     raise CheckpointError(f"{path}: no {wanted} there; give a run directory that `kinemix train` has written")
 
 
-def _write_state(path: Path, state: dict[str, Any]) -> None:
+def _read_state_name(folder: Path) -> str | None:
+    """The file that the checkpoint in the folder belongs with, if there is one."""
+    if not (folder / JSON_NAME).is_file():
+        return None
+    return read_description(folder)["metadata"].get("training_state")
+
+
+def _write_state(path: Path, state: dict[str, Any] | None) -> None:
     buffer = io.BytesIO()  # because torch.save turns a full disk into a RuntimeError without a number
     torch.save(state, buffer)
     try:

@@ -76,6 +76,8 @@ def describe_protocol(protocol: Protocol, *, order: str = "forward") -> str:
         parts.append("grey")
     if protocol.difference == "clip_mean":
         parts.append("minus the clip's mean")
+    if protocol.contrast == "clip":
+        parts.append("clip contrast")
     if protocol.average == "probabilities":
         parts.append("mean of probabilities")
     if order != "forward":

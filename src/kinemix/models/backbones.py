@@ -6,8 +6,8 @@ torchvision's CNNs (``torchvision.resnet50``). Published weights are loaded here
 
 import inspect
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -106,10 +106,7 @@ def create_backbone(
     options = dict(backbone_options or {})
     make = _create_torchvision if name.startswith(TORCHVISION) else _create_timm
     network, spec = make(name, num_classes, pretrained, color, dropout, options)
-    if input_size is not None:
-        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-        spec = _replace_size(spec, size)
-    return Backbone(network, spec)
+    return Backbone(network, resize_spec(spec, input_size))
 
 
 def read_input_spec(network: nn.Module, color: Color = "rgb") -> InputSpec:
@@ -143,12 +140,14 @@ def find_classifier(network: nn.Module, trace: Trace) -> str:
     )
 
 
-def _replace_size(spec: InputSpec, size: tuple[int, ...]) -> InputSpec:
+def resize_spec(spec: InputSpec, input_size: int | Sequence[int] | None) -> InputSpec:
+    """The spec for another size: one number of pixels, height and width, or ``None`` for its own."""
+    if input_size is None:
+        return spec
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(size) != 2 or min(size) < 1:
         raise ConfigError(f"input_size is {size}: give one number of pixels, or height and width")
-    return InputSpec(
-        size=(size[0], size[1]), color=spec.color, mean=spec.mean, std=spec.std, scale=spec.scale
-    )
+    return replace(spec, size=size)
 
 
 def _init_classifier_(layer: nn.Module) -> None:

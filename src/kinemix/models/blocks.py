@@ -4,7 +4,9 @@
    convolutions of that module that the other does not. All other modules of its class are blocks as well (a
    stride block may have no shortcut).
 2. Networks without such a module: modules that concatenate maps (DenseNet's layers, Inception).
-3. Networks without either (VGG): every convolution but the first, as long as its map is more than a pixel.
+3. Networks without either (VGG): every convolution, as long as its map is more than a pixel.
+
+What takes the image itself is the stem, and no block.
 
 A stage is all blocks whose output has one size, counted from the largest map. (Blocks of a dilated network
 that keep the size share a stage.)
@@ -39,15 +41,15 @@ class Block:
 
 def find_blocks(trace: Trace) -> list[Block]:
     """All blocks of a network, in the order in which they run."""
-    if calls := _find_merging_modules(trace, {_find_residual_module(trace, op) for op in trace.operations}):
+    residual = {_find_residual_module(trace, op) for op in trace.operations}
+    concatenating = {_find_concatenating_module(trace, op) for op in trace.operations}
+    if calls := _find_merging_modules(trace, residual):
         hosts = [_find_first_conv(trace, call) for call in calls]
-    elif calls := _find_merging_modules(
-        trace, {_find_concatenating_module(trace, op) for op in trace.operations}
-    ):
+    elif calls := _find_merging_modules(trace, concatenating):
         hosts = [_find_first_conv(trace, call, parallel=True) for call in calls]
     else:
         hosts = calls = _find_plain_convolutions(trace)
-    areas = [measure_area(trace, call) for call in calls]
+    areas = [_measure_area(trace, call) for call in calls]
     stages = {area: 1 + rank for rank, area in enumerate(sorted(set(areas), reverse=True))}
     blocks: list[Block] = []
     for call, host, area in zip(calls, hosts, areas, strict=True):
@@ -56,7 +58,7 @@ def find_blocks(trace: Trace) -> list[Block]:
     return blocks
 
 
-def measure_area(trace: Trace, call: Call) -> int:
+def _measure_area(trace: Trace, call: Call) -> int:
     """Pixels of the last map that a call made."""
     shapes = (op.output_shape for op in reversed(trace.operations[call.first : call.last]))
     shape = call.output_shape or next((s for s in shapes if len(s) == 4), (0, 0, 0, 0))
@@ -74,7 +76,7 @@ def _find_merging_modules(trace: Trace, kinds: set[type | None]) -> list[Call]:
     """
     found: dict[str, Call] = {}
     for call in trace.calls[1:]:
-        if call.kind in kinds:
+        if call.kind in kinds and not _takes_image(trace, call):
             found.setdefault(call.path, call)
     containers = {
         outer.kind
@@ -105,18 +107,32 @@ def _find_concatenating_module(trace: Trace, op: Operation) -> type | None:
 def _find_innermost(trace: Trace, op: Operation, convolutions: int) -> type | None:
     """Class of the innermost module around ``op`` in which one of the convolutions ran; never the network."""
     for call in trace.lineage(op.call):
-        within = ((1 << call.last) - 1) >> call.first << call.first
-        if call.parent is not None and within & convolutions:
+        if call.parent is not None and _mask(call) & convolutions:
             return call.kind
     return None
 
 
+def _mask(call: Call) -> int:
+    """The bits of the operations that ran in a call."""
+    return (1 << call.last) - (1 << call.first)
+
+
+def _takes_image(trace: Trace, call: Call) -> bool:
+    """Whether the network's first convolution runs in this call: the image holds no features yet."""
+    convolutions = trace.all_convolutions
+    return bool(convolutions & -convolutions & _mask(call))
+
+
 def _find_plain_convolutions(trace: Trace) -> list[Call]:
-    """All modules that are convolutions, but for the stem and for classifiers (maps of one pixel)."""
+    """All modules that are convolutions, but for classifiers (maps of one pixel)."""
     found: dict[str, Call] = {}
-    for op in [op for op in trace.operations if op.convolves][1:]:
+    for op in (op for op in trace.operations if op.convolves):
         call = trace.calls[op.call]
-        if call.parent is not None and op.output_shape[2] * op.output_shape[3] > 1:
+        if (
+            call.parent is not None
+            and not _takes_image(trace, call)
+            and op.output_shape[2] * op.output_shape[3] > 1
+        ):
             found.setdefault(call.path, call)
     return list(found.values())
 
@@ -183,6 +199,8 @@ def _find_host(trace: Trace, block: Call, conv: Call) -> Call:
     for outer in trace.lineage(conv.number):
         if outer is block:
             break
-        if outer.input_shape and host.input_shape and outer.input_shape[1] > host.input_shape[1]:
-            host = outer
+        if outer.input_shape and host.input_shape:
+            _, channels, *size = host.input_shape
+            if outer.input_shape[1] > channels and list(outer.input_shape[2:]) == size:
+                host = outer
     return host

@@ -22,6 +22,7 @@ from kinemix.models.backbones import (
     is_backbone,
     list_backbones,
     read_input_spec,
+    resize_spec,
 )
 from kinemix.models.insertion import find_sites_in_trace, insert_
 from kinemix.models.trace import trace_network
@@ -125,9 +126,7 @@ def temporalize(
     """
     module_class = module if isinstance(module, type) else find_module(module)
     _check_options(module_class, options)
-    spec = read_input_spec(backbone, color)
-    if input_size is not None:
-        spec = replace(spec, size=(input_size, input_size) if isinstance(input_size, int) else input_size)
+    spec = resize_spec(read_input_spec(backbone, color), input_size)
     return _insert(
         copy.deepcopy(backbone),
         module_class,

@@ -47,15 +47,16 @@ def find_sites_in_trace(trace: Trace, insertion: Insertion, *, num_frames: int) 
     calls: dict[str, Call] = {}
     for call in trace.calls[1:]:
         calls.setdefault(call.path, call)
-    if insertion.at in ("block", "first_conv") or "{block}" in insertion.at:
-        hosts = {
-            path: block
-            for block in _choose_blocks(blocks, insertion)
-            for path in _find_hosts(block, insertion, calls)
+    chosen = list(_choose_blocks(blocks, insertion))
+    hosts = {path: block for block in chosen for path in _find_hosts(block, insertion, calls)}
+    if _is_global(insertion) and insertion.stages is None and insertion.blocks is None:
+        # A module that stands in no block, such as the stem, counts as a block of stage 1.
+        outside = [path for path in calls if not any(_is_within(path, block) for block in blocks)]
+        hosts |= {
+            path: Block(path=path, first_conv=path, stage=1, index=0)
+            for path in outside
+            if fnmatchcase(path, insertion.at)
         }
-    else:
-        chosen = {block.path: block for block in _choose_blocks(blocks, insertion)}
-        hosts = {path: _find_block_around(path, chosen) for path in calls if fnmatchcase(path, insertion.at)}
     if not hosts:
         raise ConfigError(_explain_nothing(trace, insertion, blocks))
     sites = [_make_site(calls[path], insertion, block, num_frames) for path, block in hosts.items()]
@@ -110,13 +111,17 @@ def _find_hosts(block: Block, insertion: Insertion, calls: dict[str, Call]) -> l
         takes_list = insertion.place == "before" and calls[block.path].input_shape is None
         return [block.first_conv if takes_list else block.path]
     pattern = insertion.at.replace("{block}", block.path)
-    return [path for path in calls if fnmatchcase(path, pattern)]
+    found = [path for path in calls if fnmatchcase(path, pattern)]
+    return [path for path in found if _is_within(path, block)] if _is_global(insertion) else found
 
 
-def _find_block_around(path: str, blocks: dict[str, Block]) -> Block:
-    """The block that holds a module; one of its own in stage 1 for a module that stands in none."""
-    around = (block for place, block in blocks.items() if f"{path}.".startswith(f"{place}."))
-    return next(around, Block(path=path, first_conv=path, stage=1, index=0))
+def _is_global(insertion: Insertion) -> bool:
+    """Whether an insertion is a pattern over all paths, which names no block."""
+    return insertion.at not in ("block", "first_conv") and "{block}" not in insertion.at
+
+
+def _is_within(path: str, block: Block) -> bool:
+    return f"{path}.".startswith(f"{block.path}.")
 
 
 def _make_site(call: Call, insertion: Insertion, block: Block, num_frames: int) -> Site:

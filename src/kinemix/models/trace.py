@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ class Trace:
     convolutions: list[int] = field(default_factory=list)
     output_shapes: list[Shape] = field(default_factory=list)
 
-    @property
+    @cached_property
     def all_convolutions(self) -> int:
         """The mask of all operations that convolve."""
         return sum(1 << i for i, op in enumerate(self.operations) if op.convolves)

@@ -16,9 +16,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
-
 from kinemix.data.annotations import PART_NAMES, Entry, Listing, Part, read_text
 from kinemix.data.catalog.base import VIDEO_SUFFIXES, Dataset
 from kinemix.errors import DataError, did_you_mean
@@ -120,6 +117,9 @@ def _read_rows(path: Path, lines: Sequence[str], delimiter: str) -> list[tuple[s
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    # Imported late: it takes long to load, and few lists need it.
+    import pyarrow.parquet
+
     try:
         # No threads of its own: loader workers are forked later.
         table = pyarrow.parquet.read_table(path, use_threads=False)
@@ -245,12 +245,13 @@ class _PathResolver:
     """Paths as written to absolute ones; a name without its suffix is looked up among the files beside it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = str(folder.absolute())
         self._files: dict[str, dict[str, str]] = {}
 
     def resolve(self, written: str) -> str:
         written = written.replace("\\", "/") if os.sep == "/" else written  # lists made on Windows
-        path = os.path.normpath(self._folder.absolute() / written)
+        # Strings and not Path objects: lists are long.
+        path = os.path.normpath(os.path.join(self._folder, written))  # noqa: PTH118
         folder, name = os.path.split(path)
         if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:  # noqa: PTH122
             return path

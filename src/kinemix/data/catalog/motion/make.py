@@ -89,8 +89,8 @@ def make_motion(
 ) -> Path:
     """Makes the benchmark, or what is missing of it; made before, it is left alone.
 
-    Writes ``folder/train/<class>/<id>.mp4``, ``folder/val/<class>/<id>.mp4`` and ``folder/motion.json``. Clips
-    of the same split and id in two opposite classes are twins: the same frames, one the other's reversal.
+    Writes ``folder/train/<class>/<id>.mp4``, ``folder/val/<class>/<id>.mp4`` and ``folder/motion.json``.
+    Clips of one split and id in two opposite classes are twins: the same frames, one the other's reversal.
 
     Args:
         folder: new, empty, or holding an earlier (perhaps interrupted) run with the same arguments.

@@ -43,7 +43,8 @@ class Grade:
         num_frames, size: of a clip, where the user names none.
         advance: range of the phase's way, in loops a clip; drawn evenly in the logarithm.
         lasts: range of the share of the clip in which the object moves; it rests before and after.
-        shape_tells_pair: each pair has a shape of its own, so that only the order of frames is left to learn.
+        plain: each pair has a shape of its own, so that only the order of frames is left to learn, and moves
+            along the frame's edges; otherwise any shape moves along any line, and every class has an occluder.
         contrast: range of the distance between the colours of object and background (1: black to white).
         texture: amplitude of the background's texture, in the same unit.
         distractors: how many other things move.
@@ -56,7 +57,7 @@ class Grade:
     size: int
     advance: tuple[float, float]
     lasts: tuple[float, float]
-    shape_tells_pair: bool
+    plain: bool
     contrast: tuple[float, float]
     texture: float
     distractors: int
@@ -71,7 +72,7 @@ GRADES: dict[str, Grade] = {
         size=64,
         advance=(0.6, 1.5),
         lasts=(1.0, 1.0),
-        shape_tells_pair=True,
+        plain=True,
         contrast=(0.5, 0.8),
         texture=0.06,
         distractors=2,
@@ -84,7 +85,7 @@ GRADES: dict[str, Grade] = {
         size=80,
         advance=(0.4, 1.6),
         lasts=(0.5, 1.0),
-        shape_tells_pair=False,
+        plain=False,
         contrast=(0.3, 0.6),
         texture=0.12,
         distractors=3,
@@ -97,7 +98,7 @@ GRADES: dict[str, Grade] = {
         size=112,
         advance=(0.2, 1.2),
         lasts=(0.1, 1.0),
-        shape_tells_pair=False,
+        plain=False,
         contrast=(0.12, 0.35),
         texture=0.16,
         distractors=6,
@@ -167,11 +168,11 @@ def draw_scene(random: Generator, motion: str, grade: Grade, num_frames: int) ->
     targets, occluder = _draw_targets(random, motion, grade, gray, phase)
     others = [_draw_distractor(random, grade, gray, num_frames) for _ in range(grade.distractors)]
     # The harder grades let some distractors pass before the object, and show an occluder in every class.
-    hidden = len(others) if grade.shape_tells_pair else (len(others) + 1) // 2
+    hidden = len(others) if grade.plain else (len(others) + 1) // 2
     behind, before = others[:hidden], others[hidden:]
     if occluder is not None:
         before.append(occluder)
-    elif not grade.shape_tells_pair:
+    elif not grade.plain:
         x, y = random.uniform(0.1, 0.9, 2)
         behind.append(_draw_occluder(random, gray, x, y, random.uniform(0, 2 * np.pi), 0.2, num_frames))
     drift = _drift(random, 0.1, num_frames)
@@ -190,8 +191,8 @@ def draw_scene(random: Generator, motion: str, grade: Grade, num_frames: int) ->
 def _draw_phase(random: Generator, grade: Grade, num_frames: int) -> tuple[Track, dict[str, float | str]]:
     """The phase in [0, 1) of each frame: evenly drawn start, rest, steady increase, rest."""
     last = num_frames - 1
-    # Not so fast that half a loop passes between two frames of eight: then both directions would look alike.
     lasts = last * _log_uniform(random, *grade.lasts)
+    # Not so fast that half a loop passes between two frames of eight: then both directions would look alike.
     advance = min(_log_uniform(random, *grade.advance), 0.45 * lasts * 8 / num_frames)
     begins = random.uniform(0, last - lasts)
     start = random.uniform()
@@ -204,7 +205,7 @@ def _draw_targets(
     random: Generator, motion: str, grade: Grade, gray: Track, phase: Track
 ) -> tuple[list[Body], Body | None]:
     """The bodies that carry the class, and the occluder where the class has one."""
-    shape: Shape = _EASY_SHAPES[motion] if grade.shape_tells_pair else random.choice(_ANY_SHAPES)
+    shape: Shape = _EASY_SHAPES[motion] if grade.plain else random.choice(_ANY_SHAPES)
     surface = _draw_bright_surface(random, gray, grade)
     zero, turn = np.zeros_like(phase), random.uniform(0, 2 * np.pi)
 
@@ -215,7 +216,7 @@ def _draw_targets(
         case "move_left" | "move_up":
             along, across = -LOOP * phase, zero + random.uniform(0.25, 0.75)
             x, y = (along, across) if motion == "move_left" else (across, along)
-            if grade.shape_tells_pair:
+            if grade.plain:
                 turn = 0 if motion == "move_left" else np.pi / 2
             return [body(x, y, zero + random.uniform(0.15, 0.22), zero + turn)], None
         case "grow":
@@ -224,19 +225,21 @@ def _draw_targets(
         case "approach":
             radius = random.uniform(0.11, 0.15)
             x, y = random.uniform(0.42, 0.58, 2)
-            axis = random.uniform(0, np.pi)
-            apart = 0.42 + (0.9 * radius - 0.42) * phase
+            axis = random.uniform(-0.2, 0.2) if grade.plain else random.uniform(0, np.pi)
+            apart = 0.46 + (0.9 * radius - 0.46) * phase
             dx, dy = apart * np.cos(axis), apart * np.sin(axis)
             sides = ((x - dx, y - dy), (x + dx, y + dy))
             return [body(cx, cy, zero + radius, zero + turn, _fade(phase)) for cx, cy in sides], None
         case "appear":
             radius, axis = random.uniform(0.11, 0.15), random.uniform(0, 2 * np.pi)
+            if grade.plain:
+                axis = np.pi * random.integers(2) + random.uniform(-0.2, 0.2)
             nx, ny = np.cos(axis), np.sin(axis)
             x, y = random.uniform(0.42, 0.58, 2) - 0.2 * np.array([nx, ny])
-            # At phase 0 it is wholly behind the occluder, which is a little larger than the object.
+            # At phase 0 it is wholly behind the occluder, which is larger than any shape in any position.
             way = (2.3 * radius + 0.25) * phase
             opacity = np.clip((1 - phase) / 0.1, 0, 1)
-            occluder = _draw_occluder(random, gray, x, y, axis, 1.15 * radius, len(phase))
+            occluder = _draw_occluder(random, gray, x, y, axis, 1.45 * radius, len(phase))
             return [body(x + nx * way, y + ny * way, zero + radius, zero + turn, opacity)], occluder
         case "rotate_clockwise":
             x, y = random.uniform(0.38, 0.62, 2)

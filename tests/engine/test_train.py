@@ -1,0 +1,398 @@
+"""The loop against a naive one, and a run that is killed against one that is not."""
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from kinemix.config import (
+    AugmentConfig,
+    DataConfig,
+    InputSpec,
+    MachineConfig,
+    OptimConfig,
+    Protocol,
+    TrainConfig,
+)
+from kinemix.data.catalog.motion import make_motion
+from kinemix.data.loader import build_train_loader
+from kinemix.data.sources import open_splits
+from kinemix.engine import training_state
+from kinemix.engine.interrupt import Interrupted
+from kinemix.engine.logbook import read_log
+from kinemix.engine.run import Run
+from kinemix.engine.run_directory import read_run_config
+from kinemix.engine.train import train
+from kinemix.engine.training_state import find_checkpoint
+from kinemix.errors import CheckpointError, ConfigError, DataError, KinemixError
+from kinemix.models.checkpoint import load_checkpoint
+from kinemix.models.factory import create_model
+
+MODEL = "tsm_test_resnet.r160_in1k"
+
+
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory):
+    """Twelve classes, two training videos and one held-out video each."""
+    folder = tmp_path_factory.mktemp("motion")
+    return make_motion(folder, train_per_class=2, val_per_class=1, num_frames=8, size=32, workers=1)
+
+
+@pytest.fixture
+def config(motion, tmp_path):
+    return TrainConfig(
+        data=DataConfig(source=str(motion), workers=0),
+        model=MODEL,
+        size=32,
+        protocol=Protocol(num_frames=4, crop_fraction=1.0),
+        augment=AugmentConfig(flip="off", brightness=0.2),
+        optim=OptimConfig(epochs=3, batch_size=5, lr=0.05, dropout=0.3),
+        machine=MachineConfig(accelerator="cpu", threads=1),
+        out=str(tmp_path / "run"),
+    )
+
+
+def read_weights(run, name="last"):
+    (path,) = (Path(run) / name).glob("*.safetensors")
+    return load_file(path)
+
+
+def assert_same_weights(run, other):
+    ours, theirs = read_weights(run), read_weights(other)
+    assert ours.keys() == theirs.keys()
+    for key in ours:
+        assert torch.equal(ours[key], theirs[key]), key
+
+
+# ------------------------------------------------------------------------------------------------- the loop
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_loop_equals_plain_torch(config, name):
+    optim = OptimConfig(
+        name=name,
+        epochs=2,
+        batch_size=5,
+        lr=0.05,
+        dropout=0.0,
+        accumulate=3,  # of four micro-batches: the second step of an epoch has one
+        clip_grad_norm=0.5,
+        label_smoothing=0.1,
+        warmup_epochs=1,
+        weight_decay=0.01,
+        decay_norms=False,
+        momentum=0.8,
+    )
+    config = replace(config, optim=optim, seed=3)
+    run = train(config)
+
+    splits = open_splits(config.data)
+    torch.manual_seed(3)
+    model = create_model(MODEL, num_classes=12, num_frames=4, input_size=32)
+    protocol = replace(config.protocol, input=model.input_spec)
+    loader = build_train_loader(
+        splits.train, protocol=protocol, augment=config.augment, batch_size=5, seed=3, workers=0
+    )
+    parameters = dict(model.named_parameters())
+    matrices = [p for p in parameters.values() if p.ndim >= 2]
+    vectors = [p for p in parameters.values() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=1, momentum=0.8) if name == "sgd" else torch.optim.AdamW(groups)
+    rates = [0.05 * 0.01, 0.05 * (0.01 + 0.99 / 2), 0.05, 0.05 * (1 + math.cos(math.pi / 2)) / 2]
+    model.train()
+    step = 0
+    for epoch in range(2):
+        batches = list(loader.epoch(epoch))
+        assert len(batches) == 4
+        for group in (batches[:3], batches[3:]):
+            optimizer.zero_grad()
+            for batch in group:
+                loss = F.cross_entropy(model(batch.clips), batch.labels, label_smoothing=0.1)
+                (loss / len(group)).backward()
+            torch.nn.utils.clip_grad_norm_(matrices + vectors, 0.5)
+            for parameter_group in optimizer.param_groups:
+                parameter_group["lr"] = rates[step]
+            optimizer.step()
+            step += 1
+    trained = read_weights(run)
+    for key, value in model.state_dict().items():
+        assert torch.equal(trained[key], value), key
+    assert [r["rate"] for r in read_log(run) if r["kind"] == "train"] == pytest.approx(rates)
+
+
+def test_run_directory_holds_everything(config):
+    run = train(config)
+    records = read_log(run)
+    steps = [r for r in records if r["kind"] == "train"]
+    assert [r["iteration"] for r in steps] == list(range(1, 13))
+    assert all(0 <= r["waiting"] <= 1 and r["clips_per_second"] > 0 for r in steps)
+    assert [r["epoch"] for r in records if r["kind"] == "val"] == [1, 2, 3]
+    assert list((run / "tensorboard").iterdir())
+    assert len((run / "splits" / "val.csv").read_text().splitlines()) == 13
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    saved = read_run_config(run)
+    assert (saved.size, saved.color, saved.optim) == ((32, 32), "rgb", config.optim)
+    best = max(r["top1"] for r in records if r["kind"] == "val")
+    for name in ("best", "last"):
+        model, metadata = load_checkpoint(run / name)
+        assert len(metadata["class_names"]) == 12
+        assert metadata["protocol"]["num_frames"] == 4
+        assert model.input_spec.size == (32, 32)
+        assert metadata["best"]["top1"] == best
+
+
+def test_resolved_config_gives_the_same_run(config, tmp_path):
+    run = train(config)
+    again = train(replace(read_run_config(run), out=str(tmp_path / "again")))
+    assert_same_weights(run, again)
+
+
+def test_grey_input_reaches_model_and_protocol(config):
+    run = train(replace(config, color="gray", optim=replace(config.optim, epochs=1)))
+    model, metadata = load_checkpoint(run / "last")
+    assert model.input_spec.channels == 1
+    assert metadata["protocol"]["input"]["color"] == "gray"
+
+
+@pytest.mark.parametrize("more", [{"precision": "bf16-mixed"}, {"channels_last": True}], ids=str)
+def test_other_arithmetic(config, more):
+    run = train(replace(config, machine=replace(config.machine, **more)))
+    assert all(value.isfinite().all() for value in read_weights(run).values() if value.is_floating_point())
+
+
+# ------------------------------------------------------------------------------------------- stop and resume
+
+
+def wait_for_steps(run, count, process):
+    """Wait until a run in another process has made so many steps."""
+    log = Path(run) / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if log.exists() and len(read_log(Path(run))) >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise TimeoutError(run)
+
+
+def start(config, *, epochs, **options):
+    """``kinemix train`` in a process group of its own."""
+    path = Path(config.out).with_suffix(".yaml")
+    values = {
+        "data": {"source": config.data.source, "workers": 1},
+        "model": config.model,
+        "size": 32,
+        "protocol": {"num_frames": 4, "crop_fraction": 1.0},
+        "augment": {"flip": "off", "brightness": 0.2},
+        "optim": {"epochs": epochs, "batch_size": 5, "lr": 0.05, "dropout": 0.3},
+        "machine": {"accelerator": "cpu", "threads": 1},
+        "out": config.out,
+        **options,
+    }
+    path.write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "kinemix", "train", "--config", str(path)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_killed_and_resumed_equals_uninterrupted(config, tmp_path):
+    config = replace(config, optim=replace(config.optim, epochs=8))
+    whole = train(replace(config, out=str(tmp_path / "whole")))
+    process = start(config, epochs=8, save_minutes=0)
+    wait_for_steps(config.out, 7, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = load_checkpoint(Path(config.out) / "last")[1]["iteration"]
+    assert 5 <= done < 32
+    run = train(replace(config, resume=True))
+    assert_same_weights(run, whole)
+    assert [r["iteration"] for r in read_log(run) if r["kind"] == "train"] == list(range(1, 33))
+    assert sorted(p.name for p in (run / "last").iterdir()) == sorted(
+        ["model.json", "training-00000032.pt", *(p.name for p in (run / "last").glob("*.safetensors"))]
+    )
+
+
+def test_ctrl_c_saves_and_tells_how_to_resume(config, tmp_path):
+    process = start(config, epochs=200)
+    wait_for_steps(config.out, 3, process)
+    os.killpg(process.pid, signal.SIGINT)  # the terminal sends it to the loader's processes too
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert f"kinemix train --resume --out {config.out}" in errors.splitlines()[-1]
+    done = load_checkpoint(Path(config.out) / "last")[1]["iteration"]
+    assert f"after step {done};" in errors
+    assert len(read_log(Path(config.out))) >= done
+
+
+@pytest.mark.parametrize("at", [6, 2], ids=["in the second epoch", "before the first checkpoint"])
+def test_crash_and_resume(config, tmp_path, monkeypatch, at):
+    whole = train(replace(config, out=str(tmp_path / "whole")))
+    note_step = Run.note_step
+
+    def crash(run, step):
+        note_step(run, step)
+        if run.position.iteration == at:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(Run, "note_step", crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config)
+    monkeypatch.undo()
+    assert_same_weights(train(replace(config, resume=True)), whole)
+
+
+def test_sigterm_saves_within_an_epoch(config, tmp_path, monkeypatch):
+    whole = train(replace(config, out=str(tmp_path / "whole")))
+    note_step = Run.note_step
+
+    def terminate(run, step):
+        note_step(run, step)
+        if run.position.iteration == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Run, "note_step", terminate)
+    with pytest.raises(Interrupted, match="stopped and saved after step 6; to go on: kinemix train --resume"):
+        train(config)
+    monkeypatch.undo()
+    assert_same_weights(train(replace(config, resume=True)), whole)
+
+
+def test_resuming_a_finished_run_changes_nothing(config):
+    run = train(config)
+    before = read_weights(run)
+    train(replace(config, resume=True))
+    assert all(torch.equal(value, before[key]) for key, value in read_weights(run).items())
+
+
+def test_resuming_with_other_options_or_videos_is_refused(config):
+    run = train(replace(config, optim=replace(config.optim, epochs=1)))
+    with pytest.raises(ConfigError, match=r"optim\.epochs = 1, not 3"):
+        train(replace(config, resume=True))
+    with pytest.raises(ConfigError, match="model = "):
+        train(replace(config, model="tsn_test_resnet.r160_in1k", resume=True))
+    (run / "splits" / "train.csv").write_text("path,label,name\n")
+    with pytest.raises(ConfigError, match="the train videos have changed"):
+        train(replace(config, optim=replace(config.optim, epochs=1), resume=True))
+
+
+def test_a_run_is_not_overwritten_nor_resumed_from_nothing(config, tmp_path):
+    train(replace(config, optim=replace(config.optim, epochs=1)))
+    with pytest.raises(ConfigError, match="a run is already there"):
+        train(config)
+    with pytest.raises(ConfigError, match="no run to resume"):
+        train(replace(config, out=str(tmp_path / "none"), resume=True))
+    with pytest.raises(ConfigError, match="no run to resume"):
+        train(replace(config, out=None, resume=True))
+
+
+def test_default_directories_are_numbered(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = replace(config, out=None, optim=replace(config.optim, epochs=1))
+    first, second = train(config), train(config)
+    assert (first.name[-4:], second.name[-4:]) == ("-001", "-002")
+    assert first.name.startswith(f"{MODEL}-motion")
+
+
+# --------------------------------------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize("part", ["state", "weights"])
+def test_full_disk_keeps_the_checkpoint_before(config, monkeypatch, part):
+    run = train(replace(config, optim=replace(config.optim, epochs=1)))
+    kept = read_weights(run)
+    partial_files = []
+
+    def fail(path, *args):
+        Path(path).write_bytes(b"half")
+        partial_files.append(Path(path))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if part == "state":
+        monkeypatch.setattr(training_state, "write_atomically", lambda path, write: _fail_within(path, fail))
+    else:
+        monkeypatch.setattr("kinemix.models.checkpoint.save_file", lambda weights, path: fail(path))
+    with pytest.raises(CheckpointError, match="No space left on device.*untouched"):
+        training_state.write_checkpoint(
+            run / "last", model=load_checkpoint(run / "last")[0], metadata={"iteration": 99}, state={"x": 1}
+        )
+    monkeypatch.undo()
+    assert partial_files
+    assert not any(path.exists() for path in partial_files)
+    assert [p.name for p in (run / "last").glob("*.pt")] == ["training-00000004.pt"]
+    assert all(torch.equal(value, kept[key]) for key, value in read_weights(run).items())
+    model = load_checkpoint(run / "last")[0]
+    _, state = training_state.read_checkpoint_(run / "last", model=model)
+    assert state["processes"][0]["position"]["epoch"] == 1
+
+
+def _fail_within(path, fail):
+    from kinemix.evaluate.atomic import write_atomically
+
+    write_atomically(path, fail)
+
+
+def test_loss_that_is_no_number_stops_before_the_weights_are_hurt(config, monkeypatch):
+    config = replace(config, optim=replace(config.optim, lr=1e30, clip_grad_norm=None, weight_decay=0))
+    with pytest.raises(KinemixError, match=r"the loss is (nan|inf) in epoch .*optim\.lr \(now 1e\+30\).*\.mp4"):
+        train(config)
+
+
+def test_unreadable_videos_are_listed_and_too_many_stop_the_run(config, tmp_path):
+    source = tmp_path / "videos"
+    make_motion(source, train_per_class=2, val_per_class=1, num_frames=8, size=32, workers=1)
+    broken = source / "train" / "grow" / "00000.mp4"
+    broken.write_bytes(b"this is no video")
+    config = replace(config, data=DataConfig(source=str(source), workers=0, max_unreadable=0.1))
+    run = train(config)
+    assert str(broken) in (run / "unreadable.csv").read_text()
+    strict = replace(config, out=str(tmp_path / "strict"), data=replace(config.data, max_unreadable=0.01))
+    with pytest.raises(DataError, match=r"1 of 36 videos cannot be read.*max_unreadable = 0\.01.*00000\.mp4"):
+        train(strict)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "tsm_test_resnt"}, "unknown model"),
+        ({"protocol": Protocol(num_frames=0)}, "num_frames is 0"),
+        ({"protocol": Protocol(input=InputSpec(size=(96, 96)))}, "set size and color"),
+        ({"optim": OptimConfig(epochs=0)}, r"optim\.epochs is 0"),
+        ({"optim": OptimConfig(dropout=1.0)}, r"optim\.dropout is 1"),
+        ({"optim": OptimConfig(clip_grad_norm=0)}, "null"),
+        ({"machine": MachineConfig(accelerator="gpus")}, r"machine\.accelerator"),
+        ({"machine": MachineConfig(accelerator="cpu", precision="16-mixed")}, "bf16-mixed"),
+        ({"data": DataConfig(source="nowhere")}, "nowhere: no such file"),
+        ({"model_options": {"fold_div": 8}}, "no option 'fold_div'"),
+    ],
+    ids=str,
+)
+def test_mistakes_leave_no_directory(config, change, message):
+    with pytest.raises(KinemixError, match=message):
+        train(replace(config, **change))
+    assert not Path(config.out).exists()
+
+
+def test_find_checkpoint(config, tmp_path):
+    run = train(replace(config, optim=replace(config.optim, epochs=1)))
+    assert find_checkpoint(run).name == "best"
+    assert find_checkpoint(run, "last").name == "last"
+    assert find_checkpoint(run / "last").name == "last"
+    for path, message in ((tmp_path / "no", "no such run"), (tmp_path, "no checkpoint there")):
+        with pytest.raises(CheckpointError, match=message):
+            find_checkpoint(path)
+    (run / "best" / "model.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        find_checkpoint(run)
