@@ -7,9 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
-import av
 import pytest
 import yaml
 
@@ -67,7 +67,7 @@ def refuse(kinemix):
     return call
 
 
-# ------------------------------------------------------------------------------------------------- the verbs
+# ----------------------------------------------------------------------------------------------- the verbs
 
 
 def test_train_prints_its_directory(kinemix, motion, tmp_path):
@@ -115,8 +115,8 @@ def test_test_prints_figures_with_their_protocol(kinemix, run, motion):
         "test", run, motion, "--reverse", "--clips", 2, "--crops", 3, "--workers", 0, "--checkpoint", "last"
     )
     assert "4 frames x 2 clips x 3 crops, 32 px, sparse, frames reversed" in out
-    assert (run / "test-motion0-4x2x3-last-reverse.parquet").exists()
-    figures = json.loads((run / "test-motion0-4x2x3-last-reverse.json").read_text())
+    assert (run / f"test-{motion.name}-4x2x3-last-reverse.parquet").exists()
+    figures = json.loads((run / f"test-{motion.name}-4x2x3-last-reverse.json").read_text())
     assert figures["count"] == 12
     assert figures["order"] == "reverse"
 
@@ -198,7 +198,7 @@ def test_as_a_module_and_into_a_closed_pipe():
     assert done.stderr.split() == ["141"]
 
 
-# ------------------------------------------------------------------------------------------------- mistakes
+# ------------------------------------------------------------------------------------------------ mistakes
 
 
 @pytest.mark.parametrize(
@@ -258,12 +258,11 @@ def test_yaml_mistakes(refuse, tmp_path, text, parts):
 
 
 def make_audio(path):
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("aac", rate=16000)
-        frame = av.AudioFrame(format="fltp", layout="mono", samples=1024)
-        frame.sample_rate, frame.pts = 16000, 0
-        for packet in (*stream.encode(frame), *stream.encode(None)):
-            file.mux(packet)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(3200))
 
 
 def test_data_mistakes(refuse, motion, tmp_path):
@@ -278,7 +277,7 @@ def test_data_mistakes(refuse, motion, tmp_path):
     labels.write_text(f"path,label\n{video},0\n{video},2\n{video},minus\n")
     assert "labels.csv" in fail(labels)
     assert not (tmp_path / "run").exists()
-    assert "folder" in fail(video).lower() or "list" in fail(video).lower()
+    assert str(video) in fail(video)
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "truncated", "audio", "missing"])
@@ -308,7 +307,7 @@ def test_model_and_option_mistakes(refuse, motion, run, tmp_path):
     def fail(*words):
         return refuse("train", motion, *OPTIONS, "--out", tmp_path / "run", *words)
 
-    assert "'tsm_resnet18'" in fail("--model", "tsm_resnet81") or "resnet18" in fail("--model", "tsm_resnet81")
+    assert "resnet18" in fail("--model", "tsm_resnet81")
     assert "kernel_sizes" in fail("--model_options.kernel_sizes", "[1, 3]")
     assert "accelerator" in fail("--machine.accelerator", "gpus")
     assert not (tmp_path / "run").exists()
@@ -324,7 +323,8 @@ def test_checkpoint_mistakes(refuse, run, motion, tmp_path):
     (copy / "best" / "model.json").write_text("{}")
     assert "model.json" in refuse("test", copy)
     other = shutil.copytree(run, tmp_path / "other")
-    assert main(["train", str(motion), *OPTIONS, "--model", "tsn_resnet10t", "--out", str(tmp_path / "r")]) == 0
+    words = ["train", str(motion), *OPTIONS, "--model", "tsn_resnet10t", "--out", str(tmp_path / "r")]
+    assert main(words) == 0
     shutil.rmtree(other / "last")
     shutil.copytree(tmp_path / "r" / "last", other / "last")
     assert "belong to another network" in refuse("train", "--resume", "--out", other)
@@ -354,7 +354,8 @@ def test_no_permission(refuse, motion, tmp_path):
 
 def test_two_processes_in_one_directory(refuse, motion, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
-    code = f"import sys, time\nfrom filelock import FileLock\nFileLock({str(copy / '.lock')!r}).acquire()\n"
+    code = "import time\nfrom filelock import FileLock\n"
+    code += f"lock = FileLock({str(copy / '.lock')!r})\nlock.acquire()\n"
     code += "print('held', flush=True)\ntime.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:

@@ -76,7 +76,8 @@ class DataConfig:
     Attributes:
         source: a folder of class folders (optionally under train/val/test), or a list file (.txt, .csv,
             .parquet) of paths and labels.
-        val_source: a second folder or list to validate on; by default the source's own split or ``val_share``.
+        val_source: a second folder or list to validate on; by default the source's own split or
+            ``val_share``.
         root: folder that relative paths in a list file start from; by default the file's own folder.
         val_share: share of the samples held out where the source has no split of its own, drawn by class.
         folds: cross-validation instead of ``val_share``: number of parts, one of which is held out.
@@ -123,8 +124,9 @@ class AugmentConfig:
         crop: ``multi_scale`` is TSN's: scales of the short side, neighbouring pairs, 13 fixed offsets;
             ``random_resized`` draws area and aspect; ``center`` is the test crop.
         scales: of ``multi_scale``; for ``random_resized`` the first and last are the range of the area.
-        flip: horizontal mirror with probability one half. ``auto`` mirrors and swaps labels whose names differ
-            by left/right or clockwise/counterclockwise; ``on`` mirrors without swapping; ``off`` does not.
+        flip: horizontal mirror with probability one half. ``auto`` mirrors and swaps labels whose names
+            differ by left/right or clockwise/counterclockwise; ``on`` mirrors without swapping; ``off`` does
+            not.
         flip_labels: label pairs that a mirror swaps, given by hand (each name to its mirror's name).
             With it, classes that it does not name are not mirrored.
         brightness: colour jitter, as in torchvision; drawn once a clip.
@@ -137,9 +139,9 @@ class AugmentConfig:
         rotate: largest rotation of the whole clip in degrees.
         zoom: largest change in size of the whole clip, as a share of its size.
         jitter_frames: sparse sampling draws a frame at random within its segment (off: the middle).
-        segments: of sparse sampling. ``equal`` cuts the whole video into ``num_frames`` parts; ``floor`` is the
-            published formula, which never looks at the last n mod T of n frames: nothing in long videos, but
-            half of a video with 31 frames where T = 16.
+        segments: of sparse sampling. ``equal`` cuts the whole video into ``num_frames`` parts; ``floor`` is
+            the published formula, which never looks at the last n mod T of n frames: nothing in long videos,
+            but half of a video with 31 frames where T = 16.
         trim: largest share of the video cut off at each end before sampling.
     """
 

@@ -11,13 +11,15 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video.stream import VideoStream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from kinemix.data import _frame_table, _pyav
+from kinemix.data import _pyav
 from kinemix.data._container import Decoding
+from kinemix.data._frame_table import Walk
 from kinemix.data.reader import VideoReader, open_video
 from kinemix.errors import ConfigError, DataError, UnreadableVideoError
 
@@ -47,14 +49,22 @@ def encode(
     times: Sequence[int] | None = None,
     size: tuple[int, int] = (HEIGHT, WIDTH),
     rotation: int | None = None,
+    options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
-    **options: str,
 ) -> Path:
     """Write a video whose frame i spells i, with B-frames and a key frame every 12 unless told otherwise."""
     if codec == "libx264":
-        options = {"g": "12", "bf": "3", "b-adapt": "0", "preset": "ultrafast", "crf": "10", **options}
+        options = {
+            "g": "12",
+            "bf": "3",
+            "b-adapt": "0",
+            "preset": "ultrafast",
+            "crf": "10",
+            **(options or {}),
+        }
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25, options=options)
+        assert isinstance(stream, VideoStream)
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         if times is not None:
@@ -162,11 +172,14 @@ class TestExactFrames:
 
     def test_a_far_frame_is_reached_by_a_seek(self, b_frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with open_video(b_frames, full_scan=False) as reader:
-            steps = []
-            advance = _frame_table.Walk._advance
-            monkeypatch.setattr(
-                _frame_table.Walk, "_advance", lambda walk: (steps.append(1), advance(walk))[1]
-            )
+            steps: list[Walk] = []
+            advance = Walk._advance
+
+            def count_step(walk: Walk) -> av.VideoFrame:
+                steps.append(walk)
+                return advance(walk)
+
+            monkeypatch.setattr(Walk, "_advance", count_step)
             assert spell(reader.read([95])) == [95]
             assert len(steps) <= 12
             steps.clear()
@@ -200,7 +213,7 @@ class TestExactFrames:
             images[0].save(path, save_all=True, append_images=images[1:], duration=40)
         else:
             options = {"mpeg4": {"bf": "2"}, "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"}}
-            encode(path, num_frames=30, codec=codec, **options.get(codec, {}))
+            encode(path, num_frames=30, codec=codec, options=options.get(codec))
         with open_video(path, backend=backend) as reader:  # type: ignore[arg-type]
             assert reader.num_frames == len(decode_plainly(path)) == 30
             assert spell(reader.read([29, 0, 17, 17])) == [29, 0, 17, 17]
@@ -220,7 +233,7 @@ class TestExactFrames:
     ) -> None:
         """Key packets that do not cut the stream clean: exact all the same, by a seek or without one."""
         options = {"preset": "medium", "x264-params": f"scenecut=0:{parameters}"}
-        path = encode(tmp_path / f"hard{suffix}", **options)
+        path = encode(tmp_path / f"hard{suffix}", options=options)
         truth = as_tensor(decode_plainly(path))
         monkeypatch.setattr(_pyav, "KEEP_BYTES", 0)
         with open_video(path, full_scan=way == "scanned") as reader:

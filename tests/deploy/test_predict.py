@@ -107,7 +107,8 @@ def test_frames_file_folder_and_tensor_agree(recogniser, video, tmp_path):
         frames = reader.read(range(reader.num_frames))
     wanted = recogniser.score(frames)
     torch.testing.assert_close(recogniser.score(frames.float() / 255), wanted)
-    torch.testing.assert_close(recogniser.score(frames[:, :1].expand(-1, 3, -1, -1)), recogniser.score(frames[:, :1]))
+    grey = frames[:, :1]
+    torch.testing.assert_close(recogniser.score(grey), recogniser.score(grey.expand(-1, 3, -1, -1)))
     for number, frame in enumerate(frames):
         Image.fromarray(frame.permute(1, 2, 0).numpy()).save(tmp_path / f"{number:05d}.png")
     # The decoder scales to the short side in its own way, so these agree closely but not exactly.
@@ -150,7 +151,7 @@ def test_broken_weights_are_named(recogniser, video):
     broken = Recogniser(
         torch.nn.Sequential(model), protocol=recogniser.protocol, class_names=recogniser.class_names
     )
-    name, parameter = next(iter(model.named_parameters()))
+    parameter = next(iter(model.parameters()))
     kept = parameter.detach().clone()
     with torch.no_grad():
         parameter.fill_(torch.nan)

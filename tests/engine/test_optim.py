@@ -74,9 +74,7 @@ def test_optimizers_and_their_rate():
     assert isinstance(sgd, torch.optim.SGD)
     set_rate_(sgd, 0.5)
     assert [g["lr"] for g in sgd.param_groups] == [0.5, 0.5]
-    assert isinstance(
-        build_optimizer(make_net(), name="adamw", lr=0.1, weight_decay=0.1), torch.optim.AdamW
-    )
+    assert isinstance(build_optimizer(make_net(), name="adamw", lr=0.1, weight_decay=0.1), torch.optim.AdamW)
     with pytest.raises(ConfigError, match="adamw"):
         build_optimizer(make_net(), name="adam", lr=0.1, weight_decay=0.1)
     with pytest.raises(ConfigError, match="momentum"):

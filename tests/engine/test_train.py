@@ -76,7 +76,7 @@ def assert_same_weights(run, other):
         assert torch.equal(ours[key], theirs[key]), key
 
 
-# ------------------------------------------------------------------------------------------------- the loop
+# ------------------------------------------------------------------------------------------------ the loop
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -173,7 +173,7 @@ def test_other_arithmetic(config, more):
     assert all(value.isfinite().all() for value in read_weights(run).values() if value.is_floating_point())
 
 
-# ------------------------------------------------------------------------------------------- stop and resume
+# ----------------------------------------------------------------------------------------- stop and resume
 
 
 def wait_for_steps(run, count, process):
@@ -306,7 +306,36 @@ def test_default_directories_are_numbered(config, tmp_path, monkeypatch):
     assert first.name.startswith(f"{MODEL}-motion")
 
 
-# --------------------------------------------------------------------------------------------- what goes wrong
+@pytest.mark.slow
+def test_sigterm_to_everybody_tells_how_to_resume(config):
+    """The loader's processes may be gone before anything could be saved."""
+    process = start(config, epochs=200)
+    wait_for_steps(config.out, 3, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert f"kinemix train --resume --out {config.out}" in errors.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_resume(config):
+    machine = {"accelerator": "cpu", "threads": 1, "devices": 2}
+    process = start(config, epochs=8, machine=machine)
+    wait_for_steps(config.out, 3, process)
+    process.send_signal(signal.SIGTERM)  # to the first of them alone
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 130, errors
+    assert "stopped and saved after step" in errors
+    process = start(config, epochs=8, machine=machine, resume=True)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, errors
+    records = read_log(Path(config.out))
+    assert [r["iteration"] for r in records if r["kind"] == "train"] == list(range(1, 17))
+    assert [r["epoch"] for r in records if r["kind"] == "val"] == list(range(1, 9))
+
+
+# ----------------------------------------------------------------------------------------- what goes wrong
 
 
 @pytest.mark.parametrize("part", ["state", "weights"])
@@ -324,7 +353,7 @@ def test_full_disk_keeps_the_checkpoint_before(config, monkeypatch, part):
         monkeypatch.setattr(training_state, "write_atomically", lambda path, write: _fail_within(path, fail))
     else:
         monkeypatch.setattr("kinemix.models.checkpoint.save_file", lambda weights, path: fail(path))
-    with pytest.raises(CheckpointError, match="No space left on device.*untouched"):
+    with pytest.raises(CheckpointError, match=r"No space left on device.*untouched"):
         training_state.write_checkpoint(
             run / "last", model=load_checkpoint(run / "last")[0], metadata={"iteration": 99}, state={"x": 1}
         )
@@ -339,14 +368,15 @@ def test_full_disk_keeps_the_checkpoint_before(config, monkeypatch, part):
 
 
 def _fail_within(path, fail):
-    from kinemix.evaluate.atomic import write_atomically
+    from kinemix.atomic import write_atomically
 
     write_atomically(path, fail)
 
 
 def test_loss_that_is_no_number_stops_before_the_weights_are_hurt(config, monkeypatch):
     config = replace(config, optim=replace(config.optim, lr=1e30, clip_grad_norm=None, weight_decay=0))
-    with pytest.raises(KinemixError, match=r"the loss is (nan|inf) in epoch .*optim\.lr \(now 1e\+30\).*\.mp4"):
+    message = r"the loss is (nan|inf) in epoch .*optim\.lr \(now 1e\+30\).*\.mp4"
+    with pytest.raises(KinemixError, match=message):
         train(config)
 
 

@@ -64,11 +64,11 @@ def test_no_samples_and_labels_out_of_range_are_refused():
 def test_opposite_share_by_hand():
     names = ["left", "right", "up", "down", "still"]
     labels = np.array([0, 1, 2, 3, 4, 0])
-    answered = [1, 0, 2, 2, 4, 1]  # left>right, right>left, up>up, down>up, (still does not count), left>right
+    answered = [1, 0, 2, 2, 4, 1]  # right: the first, second, fourth, last; the fifth has no pair
     logits = np.eye(5)[answered]
     assert opposite_share(logits, labels, names, [("left", "right"), ("up", "down")]) == pytest.approx(4 / 5)
     assert opposite_share(logits, labels, names, [("up", "down")]) == pytest.approx(1 / 2)
-    with pytest.raises(DataError, match="no class 'lft'.*'left'"):
+    with pytest.raises(DataError, match=r"no class 'lft'.*'left'"):
         opposite_share(logits, labels, names, [("lft", "right")])
     with pytest.raises(DataError, match="not defined"):
         opposite_share(logits, labels, names, [])

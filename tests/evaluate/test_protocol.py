@@ -25,11 +25,12 @@ def test_lines():
         num_clips=10,
         num_crops=3,
         difference="clip_mean",
+        contrast="clip",
         average="probabilities",
     )
     assert describe_protocol(other, order="reverse") == (
         "16 frames x 10 clips x 3 crops, 96x128 px, dense, stride 4, grey, minus the clip's mean, "
-        "mean of probabilities, frames reversed"
+        "clip contrast, mean of probabilities, frames reversed"
     )
 
 

@@ -20,7 +20,7 @@ def make_scores(indices=(0, 1, 2)):
         logits=logits,
         labels=np.array([i % 3 for i in indices], np.int64),
         class_names=("a", "b", "ç"),
-        protocol=Protocol(num_frames=4, input=InputSpec(size=(64, 80), color="gray", mean=(0.5,), std=(0.2,))),
+        protocol=Protocol(input=InputSpec(size=(64, 80), color="gray", mean=(0.5,), std=(0.2,))),
         order="reverse",
         model={"name": "tsn_resnet10t"},
         unreadable=(("broken.mp4", "no frames"),),

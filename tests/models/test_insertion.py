@@ -111,6 +111,16 @@ def test_nothing_found_says_what_was_looked_for(insertion: Insertion, message: s
         paths(make("resnet18"), insertion)
 
 
+def test_maps_with_channels_at_the_end_are_no_place() -> None:
+    """MambaOut's blocks pass N H W C: only its depthwise convolution sees N C H W."""
+    network = make("mambaout_femto")
+    sites = find_sites(network, Insertion(at="first_conv"), input_size=(224, 160), num_frames=4)
+    assert all(s.path.endswith(".conv") and s.height * 160 == s.width * 224 for s in sites)
+    assert paths(network, Insertion(at="block")) == [site.path for site in sites]
+    with pytest.raises(ConfigError, match="does not give one map N C H W"):
+        paths(network, Insertion(at="block", place="after"))
+
+
 def test_a_transformer_is_refused() -> None:
     with pytest.raises(ConfigError, match="VisionTransformer: it has no block"):
         paths(make("vit_tiny_patch16_224"), Insertion(at="block"))

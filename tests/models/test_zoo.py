@@ -205,9 +205,9 @@ def test_every_identity_everywhere(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "placement"), PLACED)
+@pytest.mark.parametrize(("module", "placement"), [p for p in PLACED if p not in [i[:2] for i in IDENTITIES]])
 @pytest.mark.parametrize("backbone", ZOO)
-def test_every_module_trains_everywhere(backbone: str, module: str, placement: str) -> None:
+def test_every_other_module_trains_everywhere(backbone: str, module: str, placement: str) -> None:
     check_network(backbone, module, placement, {}, identity=False)
 
 

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{error.filename or 'writing'}: {error.strerror}; free or choose another place and run again"
         )
     except KeyboardInterrupt as interruption:
-        print(f"kinemix: {interruption or 'interrupted'}", file=sys.stderr)
+        print(f"kinemix: {str(interruption) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
 
 

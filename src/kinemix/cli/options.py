@@ -1,8 +1,8 @@
 """Options of the command line, declared by the config's dataclasses and converted by jsonargparse.
 
-Every field of :class:`kinemix.config.TrainConfig` is an option of the same dotted name, explained by its line in
-the docstring. A YAML file is read as options that stand before those on the command line, so both are checked
-alike and the command line wins.
+Every field of :class:`kinemix.config.TrainConfig` is an option of the same dotted name, explained by its line
+in the docstring. A YAML file is read as options that stand before those on the command line, so both are
+checked alike and the command line wins.
 """
 
 import json
@@ -79,8 +79,8 @@ class Options:
         """Values of all options.
 
         Raises:
-            ConfigError: an unknown option, or a value of the wrong type; the message names the nearest option,
-                or the value and what is accepted.
+            ConfigError: an unknown option, or a value of the wrong type; the message names the nearest
+                option, or the value and what is accepted.
             SystemExit: after ``--help`` is printed.
         """
         if self._has_config:

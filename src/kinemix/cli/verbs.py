@@ -32,9 +32,12 @@ def run_train(words: list[str]) -> int:
         )
     config = from_dict(TrainConfig, values)
 
+    from kinemix.engine.launch import is_first_process
     from kinemix.engine.train import train
 
-    print(train(config))
+    directory = train(config)
+    if is_first_process():
+        print(directory)
     return 0
 
 

@@ -83,12 +83,14 @@ def tabulate_by_decoding(stream: Stream, *, keep_bytes: int) -> tuple[FrameTable
             if keep_bytes >= 0:
                 keep_bytes -= sum(plane.buffer_size for plane in frame.planes)
                 pictures.append(frame)
+                if keep_bytes < 0:
+                    del pictures[1:]
         if not times:
             raise UnreadableVideoError(stream.path, decoding.explain_no_frames())
         problem = decoding.describe_failures()
     seekable = codec in _SEEKABLE_CODECS and increase_strictly(times)
     table = FrameTable(tuple(times), tuple(key_frames) if seekable else (), decoded=True, problem=problem)
-    return table, pictures if keep_bytes >= 0 else pictures[:1]
+    return table, pictures
 
 
 def tabulate_by_packets(stream: Stream) -> tuple[FrameTable, list[VideoFrame]] | None:
@@ -191,7 +193,7 @@ class Walk:
         if any(self._seek(point, index) for point in reversed(points)):
             return
         if points:
-            self._seek_points = ()  # this container finds no key packets (MPEG-TS): do not lose the place again
+            self._seek_points = ()  # this container finds no key packets (MPEG-TS): stay on the way forward
         self.close()
         self._decoding = self._stream.open()
         self._frames, self._position = self._decoding.frames(), 0

@@ -1,7 +1,7 @@
 """A recogniser: a trained network with its protocol and its class names, and nothing left to choose.
 
-It reads a video exactly as the test did, through :func:`kinemix.data.views.read_views`, so what it answers is what
-was measured.
+It reads a video exactly as the test did, through :func:`kinemix.data.views.read_views`, so what it answers is
+what was measured.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

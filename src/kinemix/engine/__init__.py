@@ -2,7 +2,7 @@
 
 ::
 
-    train            the loop            run              a run under way: what it is made of, saving, resuming
+    train            the loop            run              a run under way: its parts, saving, resuming
     settle           before a run        run_directory    what a run leaves behind, and its lock
     optim            optimizer, rates    training_state   checkpoints with what it takes to go on
     launch           devices, processes  logbook, progress, unreadable, interrupt

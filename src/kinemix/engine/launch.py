@@ -1,8 +1,8 @@
 """The machine: Lightning Fabric for devices and processes, and the CPU's threads counted out by hand.
 
 On a CPU the network and the loader's processes want the same cores. The network gets all of them and each
-loader process one thread: decoding waits for the network more often than the other way round, and the share of
-time spent waiting for data is on the progress bar for whoever wants to change it.
+loader process one thread: decoding waits for the network more often than the other way round, and the share
+of time spent waiting for data is on the progress bar for whoever wants to change it.
 """
 
 from collections.abc import Callable
@@ -51,6 +51,11 @@ def launch_fabric(
     fabric.launch()
     torch.set_num_threads(threads or max(1, count_cores() // devices))
     return fabric
+
+
+def is_first_process() -> bool:
+    """Whether this process may speak for the run, also after the run."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def do_first(fabric: Fabric, work: Callable[[], T]) -> T | None:

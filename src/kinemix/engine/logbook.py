@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from kinemix.evaluate.atomic import write_atomically
+from kinemix.atomic import write_atomically
 
 FILE_NAME = "log.jsonl"
 
@@ -27,7 +27,7 @@ class Logbook:
         if resume_at is not None and self.path.exists():
             _drop_records_after(self.path, resume_at)
         self._file: IO[str] = self.path.open("a", encoding="utf-8")
-        # A point at the checkpoint's own iteration is kept; TensorBoard purges from the step named, inclusive.
+        # TensorBoard purges from the step named on; the point at the checkpoint's own iteration is kept.
         purge = None if resume_at is None else resume_at + 1
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kinemix.atomic import write_atomically
 from kinemix.config import DataConfig, Protocol, from_dict
 from kinemix.data.annotations import Annotations
 from kinemix.data.loader import build_test_loader
@@ -16,7 +17,6 @@ from kinemix.engine.progress import CountBar
 from kinemix.engine.settle import make_absolute
 from kinemix.engine.training_state import find_checkpoint
 from kinemix.errors import CheckpointError, ConfigError, DataError
-from kinemix.evaluate.atomic import write_atomically
 from kinemix.evaluate.evaluator import evaluate
 from kinemix.evaluate.metrics import Metrics, metrics_to_dict
 from kinemix.evaluate.protocol import override_views, protocol_from_dict, protocol_to_dict

@@ -30,9 +30,9 @@ def rate_at(
 ) -> float:
     """The learning rate of one step of the optimizer.
 
-    Within the warm-up it rises in a straight line from a hundredth of the scheduled rate; then ``cosine`` falls
-    along half a cosine that reaches zero after the last iteration, ``step`` multiplies by ``gamma`` at each
-    milestone, ``constant`` stays.
+    Within the warm-up it rises in a straight line from a hundredth of the scheduled rate; then ``cosine``
+    falls along half a cosine that reaches zero after the last iteration, ``step`` multiplies by ``gamma`` at
+    each milestone, ``constant`` stays.
 
     Args:
         iteration: number of the step, from 0.

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes: one bar with rate, time left, loss and the share of waiting for data."""
+"""What a person sees while a run goes: a bar with rate, time left, loss and the share of waiting for data."""
 
 from collections import deque
 from types import TracebackType

@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 
 
 def open_run(fabric: Fabric, config: TrainConfig) -> "Run":
-    """Open the data, build the model, and make or reopen the run directory; in that order, so that a mistake in
-    the data or the model leaves no directory behind.
+    """Open the data, build the model, and make or reopen the run directory.
+
+    In that order, so that a mistake in the data or the model leaves no directory behind.
 
     Raises:
         KinemixError: one of them cannot be used.
@@ -107,7 +108,7 @@ class Run:
                 limit=config.data.max_unreadable,
                 write=first,
             )
-            self._saved_at = time.monotonic()
+            self._saved_at, self._saved_step = time.monotonic(), self.position.iteration
             self._introduce(resumed)
             self._stack = stack.pop_all()
 
@@ -117,7 +118,7 @@ class Run:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    # ------------------------------------------------------------------------------------------- the loop's needs
+    # --------------------------------------------------------------------------------------- the loop's needs
 
     def rate(self, iteration: int) -> float:
         """Learning rate of a step."""
@@ -134,7 +135,7 @@ class Run:
         )
 
     def open_epoch(self) -> Iterator[Batch]:
-        """Micro-batches of the epoch under way, from the position on, and the random numbers to go with them."""
+        """Micro-batches of the epoch under way, from the position on; seeds the random numbers with them."""
         position = self.position
         if self._rng is not None:
             restore_rng_state_(self._rng)
@@ -148,7 +149,7 @@ class Run:
 
         Raises:
             DataError: they are too many.
-            KinemixError: the loss is not a finite number, or nothing could be read where other processes wait.
+            KinemixError: the loss is not finite, or nothing could be read where other processes wait.
         """
         self._unreadable.add((video.path, video.reason) for video in batch.unreadable)
         files = ", ".join(self.splits.train.samples[i].path for i in batch.indices.tolist())
@@ -160,8 +161,8 @@ class Run:
         if not files and self.fabric.world_size > 1:
             first = batch.unreadable[0]
             raise KinemixError(
-                f"{first.path}: {first.reason}; no video of this batch can be read, and with several processes "
-                "none may be left out: remove them, or raise optim.batch_size"
+                f"{first.path}: {first.reason}; no video of this batch can be read, and with several "
+                "processes no batch may be left out: remove the videos, or raise optim.batch_size"
             )
 
     def note_step(self, step: "Step") -> None:
@@ -210,7 +211,7 @@ class Run:
         self.save_last(metrics)
         self._bar.say(line)
 
-    # ---------------------------------------------------------------------------------------- saving and resuming
+    # ------------------------------------------------------------------------------------ saving and resuming
 
     def is_save_due(self) -> bool:
         """Whether the last checkpoint is older than ``save_minutes``; the first process's clock decides."""
@@ -226,12 +227,14 @@ class Run:
             "processes": gather(self.fabric, mine),
         }
         self._write("last", metrics, state)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), self.position.iteration
 
     def tell_how_to_resume(self) -> str:
         """One line for whoever stopped the run."""
         command = f"kinemix train --resume --out {shlex.quote(str(self.directory))}"
-        return f"stopped and saved after step {self.position.iteration}; to go on: {command}"
+        done, saved = self.position.iteration, self._saved_step
+        state = f"and saved after step {done}" if done == saved else f"after step {done}, saved after {saved}"
+        return f"stopped {state}; to go on: {command}"
 
     def _write(self, name: str, metrics: Metrics | None, state: dict[str, Any] | None = None) -> None:
         position = self.position
@@ -266,7 +269,7 @@ class Run:
         self._rng = mine["rng"] if self.position.batch else None
         return True
 
-    # ------------------------------------------------------------------------------------------------- the parts
+    # ---------------------------------------------------------------------------------------------- the parts
 
     def _open_directory(self, stack: ExitStack) -> Path:
         def open_first() -> Path:

@@ -28,14 +28,17 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
+from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig, from_dict, to_dict
 from kinemix.errors import CheckpointError, ConfigError
-from kinemix.evaluate.atomic import write_atomically
 
 CONFIG_NAME = "config.yaml"
 
-FREE_TO_CHANGE = {"resume", "out", "validate_every", "save_minutes", "machine", "data.workers"}
-"""Options that may differ when a run is resumed, because they do not change what is learned."""
+FREE_TO_CHANGE = {
+    *("resume", "out", "validate_every", "save_minutes", "data.workers", "data.cache"),
+    *("machine.accelerator", "machine.threads", "machine.compile", "machine.channels_last"),
+}
+"""Options that may differ when a run is resumed: but for rounding, they do not change what is learned."""
 
 _REPORTED = ("torchvision", "timm", "lightning", "av", "torchcodec", "numpy", "safetensors")
 
@@ -146,7 +149,7 @@ def check_same_run(old: TrainConfig, new: TrainConfig, *, path: Path) -> None:
     """Raise a :class:`ConfigError` naming the first option whose change would make it another run."""
     before, after = _flatten(to_dict(old)), _flatten(to_dict(new))
     for key in sorted(before | after):
-        free = any(key == name or key.startswith(name + ".") for name in FREE_TO_CHANGE)
+        free = key in FREE_TO_CHANGE
         given = after.get(key)
         # Size and colour are resolved from the model in the run's file and may be left out here.
         unset = key in ("size", "color") and given is None

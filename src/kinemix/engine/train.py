@@ -1,9 +1,9 @@
 """Training: one loop that can be read from top to bottom.
 
-:func:`train` walks through the epochs; :func:`train_epoch` is the loop itself, and gives control back after every
-step of the optimizer, when weights, optimizer and position agree and may be saved. What is drawn at random
-depends on the seed, the epoch and the sample alone, so a run that was killed and resumed ends with the weights of
-one that was not, bit for bit.
+:func:`train` walks through the epochs; :func:`train_epoch` is the loop itself, and gives control back after
+every step of the optimizer, when weights, optimizer and position agree and may be saved. What is drawn at
+random depends on the seed, the epoch and the sample alone, so a run that was killed and resumed ends with the
+weights of one that was not, bit for bit.
 """
 
 import time
@@ -24,6 +24,7 @@ from kinemix.engine.optim import set_rate_
 from kinemix.engine.run import open_run
 from kinemix.engine.settle import settle_config
 from kinemix.engine.training_state import Position
+from kinemix.errors import DataError
 
 
 def train(config: TrainConfig) -> Path:
@@ -50,28 +51,34 @@ def train(config: TrainConfig) -> Path:
         threads=machine.threads,
     )
     with catch_stop() as stop, open_run(fabric, config) as run:
-        while run.position.epoch < optim.epochs:
-            steps = train_epoch(
-                fabric,
-                run.network,
-                run.optimizer,
-                run.open_epoch(),
-                num_batches=run.num_batches,
-                position=run.position,
-                rate=run.rate,
-                accumulate=optim.accumulate,
-                clip_grad_norm=optim.clip_grad_norm,
-                label_smoothing=optim.label_smoothing,
-                check=run.check_batch,
-            )
-            for step in steps:
-                run.note_step(step)
-                stopping = any_process(fabric, stop.requested)
-                if stopping or run.is_save_due():
-                    run.save_last()
-                if stopping:
-                    raise Interrupted(run.tell_how_to_resume())
-            run.end_epoch()
+        try:
+            while run.position.epoch < optim.epochs:
+                steps = train_epoch(
+                    fabric,
+                    run.network,
+                    run.optimizer,
+                    run.open_epoch(),
+                    num_batches=run.num_batches,
+                    position=run.position,
+                    rate=run.rate,
+                    accumulate=optim.accumulate,
+                    clip_grad_norm=optim.clip_grad_norm,
+                    label_smoothing=optim.label_smoothing,
+                    check=run.check_batch,
+                )
+                for step in steps:
+                    run.note_step(step)
+                    stopping = any_process(fabric, stop.requested)
+                    if stopping or run.is_save_due():
+                        run.save_last()
+                    if stopping:
+                        raise Interrupted(run.tell_how_to_resume())
+                run.end_epoch()
+        except (RuntimeError, DataError) as error:
+            if not stop.requested:
+                raise
+            # Whoever stops the whole process group kills the loader's processes under us, at any moment.
+            raise Interrupted(run.tell_how_to_resume()) from error
         return run.directory
 
 
@@ -148,9 +155,10 @@ def train_epoch(
             with fabric.no_backward_sync(network, enabled=micro + 1 < group):
                 logits = network(fabric.to_device(batch.clips))
                 loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-                check(batch, loss.item())
+                value = loss.item()
+                check(batch, value)
                 fabric.backward(loss / group)
-            clips, losses = clips + count, losses + loss.item() * count
+            clips, losses = clips + count, losses + value * count
             position.correct += int((logits.argmax(dim=1) == labels).sum())
         if clips:
             if clip_grad_norm is not None:

@@ -1,8 +1,8 @@
 """What a run needs beside the weights to go on as if it had never stopped.
 
-The state lies beside the weights in a file of its own, and the checkpoint's JSON, which is replaced last and in
-one step, names both: at any moment the JSON, the weights and the state are of the same iteration. It is read
-with ``torch.load(weights_only=True)``: tensors and numbers, no code.
+The state lies beside the weights in a file of its own, and the checkpoint's JSON, which is replaced last and
+in one step, names both: at any moment the JSON, the weights and the state are of the same iteration. It is
+read with ``torch.load(weights_only=True)``: tensors and numbers, no code.
 """
 
 import io
@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from kinemix.atomic import write_atomically
 from kinemix.errors import CheckpointError
-from kinemix.evaluate.atomic import write_atomically
 from kinemix.models.checkpoint import JSON_NAME, load_checkpoint, read_description, save_checkpoint
 from kinemix.models.video import VideoModel
 
@@ -111,7 +111,8 @@ def find_checkpoint(path: str | Path, name: str | None = None) -> Path:
 
     Args:
         path: a run directory, or a checkpoint folder itself.
-        name: ``best`` or ``last`` of a run directory; by default the best, or the last where there is no best.
+        name: ``best`` or ``last`` of a run directory; by default the best, or the last where there is no
+            best.
 
     Raises:
         CheckpointError: nothing there.

@@ -37,7 +37,8 @@ class UnreadableList:
             path, reason = next(iter(new.items()))
             raise DataError(
                 f"{len(self.reasons)} of {self.total} videos cannot be read, more than "
-                f"data.max_unreadable = {self.limit:g} allows; the last: {path}: {reason}; all are in {self.path}"
+                f"data.max_unreadable = {self.limit:g} allows; the last: {path}: {reason}; "
+                f"all are in {self.path}"
             )
 
     def _rewrite(self) -> None:

@@ -1,7 +1,7 @@
 """Testing: every view of every video through the network, averaged as the protocol says.
 
-One function turns the views of a video into logits (:func:`score_views`); validation, tests and predictions all
-call it.
+One function turns the views of a video into logits (:func:`score_views`); validation, tests and predictions
+all call it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -141,7 +141,7 @@ def check_finite(logits: Tensor, ids: Sequence[str]) -> None:
 
 
 def _mirror_back(logits: Tensor, mirrored_labels: Sequence[int]) -> Tensor:
-    """Ten crops are five and their mirror images: in those, "left" is the answer for what is labelled "right"."""
+    """Ten crops are five and their mirror images; in those, what is labelled "left" is seen as "right"."""
     mirrored = torch.arange(logits.shape[1]) % 10 >= 5
     swapped = logits[:, :, list(mirrored_labels)]
     return torch.where(mirrored[None, :, None], swapped, logits)

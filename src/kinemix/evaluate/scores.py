@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from kinemix.atomic import write_atomically
 from kinemix.config import Protocol
 from kinemix.errors import CheckpointError
-from kinemix.evaluate.atomic import write_atomically
 from kinemix.evaluate.metrics import Metrics, compute_metrics
 from kinemix.evaluate.protocol import describe_protocol, protocol_from_dict, protocol_to_dict
 

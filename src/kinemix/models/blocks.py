@@ -61,7 +61,7 @@ def find_blocks(trace: Trace) -> list[Block]:
 def _measure_area(trace: Trace, call: Call) -> int:
     """Pixels of the last map that a call made."""
     shapes = (op.output_shape for op in reversed(trace.operations[call.first : call.last]))
-    shape = call.output_shape or next((s for s in shapes if len(s) == 4), (0, 0, 0, 0))
+    shape = call.output_shape or next(filter(trace.is_map, shapes), (0, 0, 0, 0))
     return shape[2] * shape[3]
 
 

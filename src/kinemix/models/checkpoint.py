@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import kinemix
 from kinemix.errors import CheckpointError, ConfigError
 from kinemix.models.factory import create_model
 from kinemix.models.video import VideoModel
 
 JSON_NAME = "model.json"
+VERSION = version("kinemix")
 FORMAT = 1
 """Version of the layout of the JSON file; raised when an older kinemix could not read it."""
 
@@ -47,7 +48,7 @@ def save_checkpoint(folder: str | Path, *, model: VideoModel, metadata: Mapping[
     folder = Path(folder)
     content: dict[str, Any] = {
         "format": FORMAT,
-        "kinemix": kinemix.__version__,
+        "kinemix": VERSION,
         "model": model.description,
         "metadata": dict(metadata),
     }
@@ -130,7 +131,7 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     if content["format"] > FORMAT:
         raise CheckpointError(
             f"{path}: written by kinemix {content['kinemix']} in format {content['format']}, and this "
-            f"is {kinemix.__version__}, which reads up to {FORMAT}: upgrade kinemix"
+            f"is {VERSION}, which reads up to {FORMAT}: upgrade kinemix"
         )
     return content
 

@@ -108,8 +108,8 @@ def _find_hosts(block: Block, insertion: Insertion, calls: dict[str, Call]) -> l
         return [block.first_conv]
     if insertion.at == "block":
         # A DenseNet layer takes a list of maps: nothing can stand before it but its first convolution.
-        takes_list = insertion.place == "before" and calls[block.path].input_shape is None
-        return [block.first_conv if takes_list else block.path]
+        takes_no_map = insertion.place == "before" and calls[block.path].input_shape is None
+        return [block.first_conv if takes_no_map else block.path]
     pattern = insertion.at.replace("{block}", block.path)
     found = [path for path in calls if fnmatchcase(path, pattern)]
     return [path for path in found if _is_within(path, block)] if _is_global(insertion) else found
@@ -149,7 +149,7 @@ def _explain_nothing(trace: Trace, insertion: Insertion, blocks: Sequence[Block]
     if not blocks:
         return (
             f"no place for {insertion} in {name}: it has no block (no module adds or concatenates maps that "
-            "it convolved, and there is no convolution after the first); temporal modules go into CNNs"
+            "it convolved, and there is no convolution after the first); such modules go into CNNs"
         )
     sizes = Counter(block.stage for block in blocks)
     return (

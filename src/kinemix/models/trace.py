@@ -62,8 +62,8 @@ class Call:
         kind: its class.
         parent: number of the call that made this one; ``None`` for the network itself.
         first, last: its operations are ``operations[first:last]``; what its children did is included.
-        input_shape: shape of the map it takes, ``None`` unless its first argument is one 4-D tensor.
-        output_shape: shape of the map it gives, ``None`` unless it returns one 4-D tensor.
+        input_shape: shape of the map it takes, ``None`` unless its first argument is one map.
+        output_shape: shape of the map it gives, ``None`` unless it returns one map.
     """
 
     number: int
@@ -81,11 +81,13 @@ class Trace:
     """What happened in a dry run: module calls and tensor operations, each in order of their start.
 
     Attributes:
+        input_size: height and width of the frame.
         convolutions: for every value, the operations among its ancestors that convolve (a bit mask over
             ``operations``).
         output_shapes: shapes of the tensors that the network returned.
     """
 
+    input_size: tuple[int, int]
     calls: list[Call] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     convolutions: list[int] = field(default_factory=list)
@@ -95,6 +97,16 @@ class Trace:
     def all_convolutions(self) -> int:
         """The mask of all operations that convolve."""
         return sum(1 << i for i, op in enumerate(self.operations) if op.convolves)
+
+    def is_map(self, shape: Shape) -> bool:
+        """Whether a tensor of this shape is a map ``N C H W``: its sides have the frame's proportions.
+
+        Each side may have been rounded by a pixel. A map ``N H W C`` fails, which no site may have.
+        """
+        if len(shape) != 4:
+            return False
+        height, width = self.input_size
+        return abs(shape[2] * width - shape[3] * height) <= height + width
 
     def lineage(self, call: int) -> Iterator[Call]:
         """The call of this number and those around it, from the inside out."""
@@ -107,9 +119,9 @@ class Trace:
 class _Recorder(TorchDispatchMode):
     """Numbers the values that operations read and make."""
 
-    def __init__(self) -> None:
+    def __init__(self, input_size: tuple[int, int]) -> None:
         super().__init__()
-        self.trace = Trace()
+        self.trace = Trace(input_size)
         self.stack: list[int] = []
         self._numbers: dict[int, int] = {}
         self._alive: list[Tensor] = []  # an id() is unique only as long as its object lives
@@ -151,18 +163,18 @@ class _Recorder(TorchDispatchMode):
         parent = self.stack[-1] if self.stack else None
         number = len(self.trace.calls)
         call = Call(number, path, type(module), parent, first=len(self.trace.operations))
-        call.input_shape = _map_shape(args[0]) if args else None
+        call.input_shape = self._map_shape(args[0]) if args else None
         self.stack.append(number)
         self.trace.calls.append(call)
 
     def leave(self, result: Any) -> None:
         call = self.trace.calls[self.stack.pop()]
         call.last = len(self.trace.operations)
-        call.output_shape = _map_shape(result)
+        call.output_shape = self._map_shape(result)
 
-
-def _map_shape(value: Any) -> Shape | None:
-    return tuple(value.shape) if isinstance(value, Tensor) and value.ndim == 4 else None
+    def _map_shape(self, value: Any) -> Shape | None:
+        is_map = isinstance(value, Tensor) and self.trace.is_map(tuple(value.shape))
+        return tuple(value.shape) if is_map else None
 
 
 def trace_network(network: nn.Module, *, channels: int, input_size: tuple[int, int]) -> Trace:
@@ -175,7 +187,7 @@ def trace_network(network: nn.Module, *, channels: int, input_size: tuple[int, i
     Raises:
         ConfigError: the network cannot take such a frame.
     """
-    recorder = _Recorder()
+    recorder = _Recorder(input_size)
     handles = []
     for path, module in network.named_modules():
         handles.append(module.register_forward_pre_hook(_entering(recorder, path)))

@@ -44,7 +44,7 @@ class Grade:
         advance: range of the phase's way, in loops a clip; drawn evenly in the logarithm.
         lasts: range of the share of the clip in which the object moves; it rests before and after.
         plain: each pair has a shape of its own, so that only the order of frames is left to learn, and moves
-            along the frame's edges; otherwise any shape moves along any line, and every class has an occluder.
+            along the frame's edges; if not, any shape moves along any line, and every class has an occluder.
         contrast: range of the distance between the colours of object and background (1: black to white).
         texture: amplitude of the background's texture, in the same unit.
         distractors: how many other things move.
