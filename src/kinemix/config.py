@@ -129,6 +129,8 @@ class AugmentConfig:
             not.
         flip_labels: label pairs that a mirror swaps, given by hand (each name to its mirror's name).
             With it, classes that it does not name are not mirrored.
+        reverse_labels: label pairs that playing backwards swaps, given by hand (``open`` to ``close``). Clips of
+            the classes that it names are reversed with probability one half; no others are.
         brightness: colour jitter, as in torchvision; drawn once a clip.
         contrast: likewise.
         saturation: likewise.
@@ -149,6 +151,7 @@ class AugmentConfig:
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     flip: Literal["auto", "on", "off"] = "auto"
     flip_labels: dict[str, str] = field(default_factory=dict)
+    reverse_labels: dict[str, str] = field(default_factory=dict)
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0

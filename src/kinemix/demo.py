@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from kinemix.config import AugmentConfig, DataConfig, MachineConfig, OptimConfig, Protocol, TrainConfig
-from kinemix.data.catalog.motion import CLASSES, FLIPS, PAIRS, make_motion
+from kinemix.config import AugmentConfig, DataConfig, MachineConfig, OptimConfig, TrainConfig
+from kinemix.data.catalog.motion import CLASSES, PAIRS, make_motion
 from kinemix.data.reader import open_video
 from kinemix.deploy.predict import Prediction, load
 from kinemix.engine.logbook import read_log
@@ -98,22 +98,22 @@ def build_config(model: str, *, videos: Path, out: Path) -> TrainConfig:
         model=model,
         backbone_options=BACKBONE,
         size=(56, 56),
-        data=DataConfig(source=str(videos), workers=2),
-        protocol=Protocol(num_frames=8, crop_fraction=0.875),
-        augment=AugmentConfig(crop="multi_scale", scales=(1.0, 0.875), flip_labels=_list_flips()),
+        data=DataConfig(source=str(videos), cache=str(videos.with_name("frames")), workers=1),
+        augment=AugmentConfig(scales=(1.0, 0.875), flip="off"),
         optim=OptimConfig(
-            name="adamw", lr=4e-3, weight_decay=0.05, decay_norms=False, epochs=24, batch_size=16,
-            warmup_epochs=2, dropout=0.0,
+            name="adamw",
+            lr=4e-3,
+            weight_decay=0.01,
+            decay_norms=False,
+            epochs=24,
+            warmup_epochs=3,
+            dropout=0.0,
         ),
-        machine=MachineConfig(accelerator="cpu", threads=2),
+        machine=MachineConfig(accelerator="cpu", threads=2, channels_last=True),
         out=str(out),
         resume=(out / "config.yaml").is_file(),
         validate_every=4,
-    )  # fmt: skip
-
-
-def _list_flips() -> dict[str, str]:
-    return {name: FLIPS.get(name, name) for name in CLASSES}
+    )
 
 
 def _make_videos(folder: Path) -> Path:

@@ -234,3 +234,19 @@ def test_zoom_is_one_draw_for_all_frames() -> None:
     for clip in clips:
         assert torch.equal(clip, clip[:1].expand_as(clip))
     assert not torch.equal(clips[0], clips[1])
+
+
+def test_a_reversed_clip_takes_the_label_of_its_reversal() -> None:
+    frames = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8) * 40
+    protocol = Protocol(input=InputSpec(size=(8, 8)), crop_fraction=1.0)
+    augment = AugmentConfig(crop="center", flip="off", reverse_labels={"open": "close"})
+    transform = TrainTransform(protocol=protocol, augment=augment, class_names=["open", "jump", "close"])
+    seen = set()
+    for seed in range(20):
+        for label in range(3):
+            clip, answer = transform(frames, label, torch.Generator().manual_seed(seed))
+            rising = bool(clip[0].mean() < clip[-1].mean())
+            assert answer == (label if rising else 2 - label)
+            seen.add((label, rising))
+    # Both ways for the pair, one way for the class that is not named.
+    assert seen == {(0, True), (0, False), (2, True), (2, False), (1, True)}

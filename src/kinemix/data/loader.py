@@ -8,6 +8,7 @@ and a notebook work too; it is safe because a worker uses one torch thread, neve
 own decoder, while the main process decodes nothing in other threads. Elsewhere the platform's way is used.
 """
 
+import os
 import signal
 import sys
 import warnings
@@ -287,6 +288,12 @@ def _without_traceback(error: KinemixError) -> KinemixError:
 
 
 def _start_worker(worker: int) -> None:
-    """In a new worker: one thread, and Ctrl-C is the main process's business."""
+    """In a new worker: one thread, and whether to stop is the main process's business.
+
+    Ctrl-C and a terminal's or scheduler's SIGTERM go to the whole process group; a worker in a group of its own
+    lives on until the main process has saved and lets it go (or has died, which workers look out for).
+    """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()

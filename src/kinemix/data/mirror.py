@@ -1,4 +1,4 @@
-"""What a horizontal mirror does to a label: "turn left" becomes "turn right", and some classes must stay.
+"""What a mirror does to a label, in space or in time: "turn left" becomes "turn right", and some must stay.
 
 Mirroring is only safe where the label goes along. Something-Something has three such pairs, Jester its swipes
 and turns; the released code of several papers mirrors without swapping or with a table that is off by one.
@@ -51,7 +51,7 @@ def mirror_labels(
     if flip == "off":
         return (None,) * len(class_names)
     if flip_labels:
-        return _pair_by_hand(class_names, flip_labels)
+        return _pair_by_hand(class_names, flip_labels, option="augment.flip_labels")
     if flip == "on":
         return tuple(range(len(class_names)))
     if all(re.fullmatch(r"\d+", name) for name in class_names):
@@ -70,6 +70,24 @@ def mirror_labels(
     return tuple(partners)
 
 
+def reverse_labels(class_names: Sequence[str], pairs: Mapping[str, str]) -> tuple[int | None, ...]:
+    """For each class, the class that its clips show when they are played backwards, or ``None`` if none does.
+
+    Names never tell what a reversed action is, so the pairs are always given by hand.
+
+    Args:
+        class_names: K names.
+        pairs: each name to its reversal's name (to itself if it looks the same).
+
+    Raises:
+        ConfigError: as :func:`mirror_labels`.
+
+    >>> reverse_labels(["close", "jump", "open"], {"open": "close"})
+    (2, None, 0)
+    """
+    return _pair_by_hand(class_names, pairs, option="augment.reverse_labels")
+
+
 def _name_directions(name: str) -> str:
     """The name in lower case with every direction word replaced by its mark and one kind of separator."""
     for words, mark in _DIRECTIONS.items():
@@ -84,18 +102,20 @@ def _capitalised(words: str) -> str:
     return rf"(?<![A-Z])(?:{capital})(?![a-z])"
 
 
-def _pair_by_hand(class_names: Sequence[str], flip_labels: Mapping[str, str]) -> tuple[int | None, ...]:
+def _pair_by_hand(
+    class_names: Sequence[str], pairs: Mapping[str, str], *, option: str
+) -> tuple[int | None, ...]:
     index_of = {name: index for index, name in enumerate(class_names)}
     partner: dict[int, int] = {}
-    for name, mirror in flip_labels.items():
+    for name, mirror in pairs.items():
         for given in (name, mirror):
             if given not in index_of:
-                raise ConfigError(f"augment.flip_labels: no class {given!r}: {did_you_mean(given, index_of)}")
+                raise ConfigError(f"{option}: no class {given!r}: {did_you_mean(given, index_of)}")
         for a, b in ((name, mirror), (mirror, name)):
             known = partner.setdefault(index_of[a], index_of[b])
             if known != index_of[b]:
                 raise ConfigError(
-                    f"augment.flip_labels: {a!r} is paired with both {class_names[known]!r} and {b!r}; "
-                    "name one mirror image for each class"
+                    f"{option}: {a!r} is paired with both {class_names[known]!r} and {b!r}; "
+                    "name one for each class"
                 )
     return tuple(partner.get(index) for index in range(len(class_names)))

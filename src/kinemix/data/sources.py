@@ -20,7 +20,7 @@ from kinemix.data.annotations import (
     name_numbers,
     read_class_file,
 )
-from kinemix.data.catalog.base import Dataset
+from kinemix.data.catalog.base import VIDEO_SUFFIXES, Dataset
 from kinemix.data.splits import describe_split, find_groups, hold_out, make_fold
 from kinemix.errors import ConfigError, DataError
 from kinemix.registry import Shelf
@@ -146,6 +146,11 @@ def list_videos(source: str, *, root: str | None, group_by: str | None) -> Listi
         kind = _recognise(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder: check data.source")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise DataError(
+            f"{path}: one video is no dataset: name a folder with one folder a class, or a list file of paths "
+            "and labels"
+        )
     return kind.list_videos(path, root=root, group_by=group_by)
 
 

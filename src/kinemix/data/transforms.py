@@ -3,7 +3,7 @@
 All resizing, colour and geometry come from ``torchvision.transforms.v2``, which treats the leading T of
 ``T C H W`` as a batch and draws once for all of it. The order of the steps, in training::
 
-    uint8 T 3 H W   crop and resize -> mirror
+    uint8 T 3 H W   crop and resize -> mirror -> play backwards
     float 0..1      grey if wanted -> rotate, translate, zoom -> colour jitter
     network units   channel order, scale, mean, std -> minus the clip's mean frame -> over the clip's own
                     standard deviation -> erase -> noise
@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from kinemix.config import AugmentConfig, InputSpec, Protocol
-from kinemix.data.mirror import mirror_labels
+from kinemix.data.mirror import mirror_labels, reverse_labels
 from kinemix.types import Video
 
 FloatVideo: TypeAlias = Float[Tensor, "T C H W"]
@@ -39,12 +39,13 @@ class TrainTransform:
         class_names: K names, for the mirror's labels.
 
     Raises:
-        ConfigError: ``augment.flip_labels`` does not fit the class names.
+        ConfigError: ``augment.flip_labels`` or ``reverse_labels`` does not fit the class names.
     """
 
     def __init__(self, *, protocol: Protocol, augment: AugmentConfig, class_names: Sequence[str]) -> None:
         self.protocol, self.augment = protocol, augment
         self.mirrors = mirror_labels(class_names, flip=augment.flip, flip_labels=augment.flip_labels)
+        self.reversals = reverse_labels(class_names, augment.reverse_labels)
         spec = protocol.input
         self._random_resized_crop = _build_random_crop(augment, spec)
         self._jitter = _build_jitter(augment)
@@ -75,6 +76,9 @@ class TrainTransform:
         mirrored = self.mirrors[label]
         if mirrored is not None and torch.rand(()) < 0.5:
             frames, label = F.horizontal_flip(frames), mirrored
+        backwards = self.reversals[label]
+        if backwards is not None and torch.rand(()) < 0.5:
+            frames, label = frames.flip(0), backwards
         clip = to_unit_range(frames, gray=spec.color == "gray")
         if self._move is not None:
             clip = self._move(clip)
