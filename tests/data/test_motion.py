@@ -148,7 +148,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
         make_small(tmp_path / "part", progress=interrupt)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "part").rglob("*.mp4")}
     assert 0 < len(kept) < len(whole) - 1
-    assert not list((tmp_path / "part").rglob("*.part"))
+    assert not list((tmp_path / "part").rglob("*.partial"))
     assert not (tmp_path / "part" / "motion.json").exists()
     make_small(tmp_path / "part")
     assert hash_files(tmp_path / "part") == whole
@@ -170,7 +170,7 @@ def test_a_full_disk_leaves_no_half_written_clip(tmp_path: Path, monkeypatch: py
     write = Path.write_bytes
 
     def write_on_full_disk(self: Path, content: bytes) -> int:
-        if self.name == ".00001.mp4.part":
+        if self.name.startswith(".00001.mp4."):
             write(self, content[: len(content) // 2])
             raise OSError(28, "No space left on device")
         return write(self, content)
@@ -179,7 +179,7 @@ def test_a_full_disk_leaves_no_half_written_clip(tmp_path: Path, monkeypatch: py
         patch.setattr(Path, "write_bytes", write_on_full_disk)
         with pytest.raises(DataError, match=r"No space left on device.*free space"):
             make_small(tmp_path)
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.partial"))
     assert not list(tmp_path.rglob("00001.mp4"))
     make_small(tmp_path)
     assert (tmp_path / "motion.json").exists()

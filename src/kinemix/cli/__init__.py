@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for something the user can mend, 130 after an interruption.
     """
+    # Threads that wait for their like must sleep, not spin: where another process holds a core (a loader worker
+    # does), spinning made a training step ten times slower. OpenMP reads this once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

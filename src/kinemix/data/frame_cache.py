@@ -6,8 +6,6 @@ video is simply another entry. An entry appears whole or not at all; one that is
 """
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinemix.data.reader import Backend, open_video
+from kinemix.atomic import write_atomically
+from kinemix.data.reader import Backend, VideoReader, open_video
 from kinemix.errors import DataError, UnreadableVideoError
 from kinemix.types import Video
 
@@ -109,23 +108,21 @@ def _map_entry(entry: Path) -> NDArray[np.uint8] | None:
 def _build_entry(entry: Path, path: str | Path, *, backend: Backend, short_side: int | None) -> None:
     """Decode a video into a file beside the entry, then rename. Several may do so at once; the last wins."""
     with open_video(path, backend=backend, short_side=short_side, full_scan=True) as video:
-        shape = (video.num_frames, 3, video.height, video.width)
-        chunk = max(1, _CHUNK_BYTES // (3 * video.height * video.width))
         entry.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=entry.parent, prefix=f".{entry.stem[:8]}-", suffix=".part")
-        try:
-            # Written and not mapped: a full disk raises on write, but kills the process on a mapped page.
-            with os.fdopen(handle, "wb") as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for start in range(0, video.num_frames, chunk):
-                    frames = video.read(range(start, min(start + chunk, video.num_frames)))
-                    file.write(frames.contiguous().numpy().data)
-            if video.problem is not None:
-                _problem_file(entry).write_text(str(video.problem), encoding="utf-8")
-            Path(unfinished).replace(entry)
-        finally:
-            Path(unfinished).unlink(missing_ok=True)
+        if video.problem is not None:
+            _problem_file(entry).write_text(str(video.problem), encoding="utf-8")
+        write_atomically(entry, lambda partial: _write_frames(partial, video), durable=False)
+
+
+def _write_frames(path: Path, video: VideoReader) -> None:
+    """Written and not mapped: a full disk raises on write, but kills the process on a mapped page."""
+    chunk = max(1, _CHUNK_BYTES // (3 * video.height * video.width))
+    with path.open("wb") as file:
+        shape = (video.num_frames, 3, video.height, video.width)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for start in range(0, video.num_frames, chunk):
+            frames = video.read(range(start, min(start + chunk, video.num_frames)))
+            file.write(frames.contiguous().numpy().data)
 
 
 def _problem_file(entry: Path) -> Path:

@@ -7,7 +7,6 @@ any moment leaves a whole and consistent pair: the new one or the one before.
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from kinemix.atomic import flush_to_disk
 from kinemix.errors import CheckpointError, ConfigError
 from kinemix.models.factory import create_model
 from kinemix.models.video import VideoModel
@@ -62,12 +62,12 @@ def save_checkpoint(folder: str | Path, *, model: VideoModel, metadata: Mapping[
         content["weights"] = {"file": f"model-{digest[:16]}.safetensors", "sha256": digest, "bytes": size}
         description.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         weights.chmod(description.stat().st_mode)  # safetensors lets nobody else read its files
-        _sync(weights)
-        _sync(description)
+        flush_to_disk(weights)
+        flush_to_disk(description)
         weights.replace(folder / content["weights"]["file"])
-        _sync(folder)
+        flush_to_disk(folder)
         description.replace(folder / JSON_NAME)
-        _sync(folder)
+        flush_to_disk(folder)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder}: the checkpoint cannot be written ({error}); the one before is untouched: "
@@ -185,15 +185,6 @@ def _load_weights_(model: nn.Module, path: Path) -> None:
 def _name_temporary(folder: Path) -> Path:
     """A free name in the folder itself, since a file moves in one step only within a disk."""
     return folder / f".saving-{secrets.token_hex(8)}"
-
-
-def _sync(path: Path) -> None:
-    """Make sure that a file, or the names in a folder, are on the disk and not only on their way."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _hash_file(path: Path) -> str:

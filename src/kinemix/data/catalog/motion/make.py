@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kinemix.atomic import write_atomically
 from kinemix.data.catalog.motion.encode import FRAMES_PER_SECOND, encode_clip
 from kinemix.data.catalog.motion.paint import paint_scene
 from kinemix.data.catalog.motion.scene import FORWARD_CLASSES, GRADES, draw_scene
@@ -166,7 +167,7 @@ def _claim_folder(folder: Path, settings: _Settings) -> bool:
     if any(found.name != ".motion" for found in folder.iterdir()):
         raise DataError(f"{folder}: is not empty and holds no motion benchmark; choose a new folder")
     (folder / ".motion").mkdir(exist_ok=True)
-    _write_whole(folder / ".motion" / "settings.json", json.dumps(asdict(settings)).encode())
+    _write(folder / ".motion" / "settings.json", json.dumps(asdict(settings)).encode())
     return False
 
 
@@ -228,13 +229,13 @@ def _make_twins(folder: Path, twins: _Twins, settings: _Settings) -> None:
     scene = draw_scene(random, twins.motion, GRADES[settings.grade], settings.num_frames)
     frames, boxes = paint_scene(scene, settings.size)
     forward, backward = twins.paths
-    _write_whole(folder / forward, encode_clip(frames))
-    _write_whole(folder / backward, encode_clip(frames[::-1]))
+    _write(folder / forward, encode_clip(frames))
+    _write(folder / backward, encode_clip(frames[::-1]))
     records = [
         _describe(forward, backward, scene.facts, boxes, reversed_=False),
         _describe(backward, forward, scene.facts, boxes[::-1], reversed_=True),
     ]
-    _write_whole(folder / twins.record, json.dumps(records).encode())
+    _write(folder / twins.record, json.dumps(records).encode())
 
 
 def _describe(
@@ -251,15 +252,8 @@ def _write_index(folder: Path, settings: _Settings) -> None:
     ]
     about = {"classes": CLASSES, "pairs": PAIRS, "flips": FLIPS, "frames_per_second": FRAMES_PER_SECOND}
     index = asdict(settings) | about | {"clips": sorted(clips, key=lambda clip: clip["path"])}
-    _write_whole(folder / INDEX_NAME, json.dumps(index).encode())
+    _write(folder / INDEX_NAME, json.dumps(index).encode())
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """The file appears with all its content or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda partial: partial.write_bytes(content), durable=False)
