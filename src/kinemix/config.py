@@ -50,8 +50,9 @@ class Protocol:
         num_crops: crops a clip: 1 (centre), 3 (left, centre, right), 10 (five and their mirror images).
         crop_fraction: share of the resized short side that a crop covers; the papers' 224 of 256 is 0.875,
             1 resizes the frame to cover the crop exactly.
-        difference: ``clip_mean`` subtracts the mean frame of the clip, which removes a still background and
-            knows nothing of order.
+        difference: subtracts a still background, knowing nothing of order: ``clip_mean`` the mean frame of the
+            clip (what moves leaves a faint negative of itself everywhere it was), ``clip_median`` the median
+            frame (what covers a place for less than half of the clip leaves nothing there).
         contrast: ``clip`` divides every clip by its own standard deviation, after the difference, so that
             strong and weak light look alike; ``fixed`` leaves it at the network's ``std``.
         average: what is averaged over views.
@@ -64,7 +65,7 @@ class Protocol:
     num_clips: int = 1
     num_crops: Literal[1, 3, 10] = 1
     crop_fraction: float = 0.875
-    difference: Literal["none", "clip_mean"] = "none"
+    difference: Literal["none", "clip_mean", "clip_median"] = "none"
     contrast: Literal["fixed", "clip"] = "fixed"
     average: Literal["logits", "probabilities"] = "logits"
 

@@ -250,3 +250,16 @@ def test_a_reversed_clip_takes_the_label_of_its_reversal() -> None:
             seen.add((label, rising))
     # Both ways for the pair, one way for the class that is not named.
     assert seen == {(0, True), (0, False), (2, True), (2, False), (1, True)}
+
+
+def test_median_difference_leaves_nothing_where_an_object_passed() -> None:
+    protocol = Protocol(input=InputSpec(size=(8, 8)), difference="clip_median")
+    background = torch.randint(0, 120, (1, 3, 8, 8), dtype=torch.uint8)
+    frames = background.repeat(7, 1, 1, 1)
+    for t in range(7):
+        frames[t, :, :, t] = 250  # a bar that covers each column once
+    clip = normalize_clip(frames, protocol=protocol)
+    for t in range(7):
+        assert clip[t, :, :, t].min() > 0
+        assert clip[t, :, :, torch.arange(8) != t].abs().max() == 0
+    torch.testing.assert_close(clip.flip(0), normalize_clip(frames.flip(0), protocol=protocol))

@@ -5,7 +5,7 @@ All resizing, colour and geometry come from ``torchvision.transforms.v2``, which
 
     uint8 T 3 H W   crop and resize -> mirror -> play backwards
     float 0..1      grey if wanted -> rotate, translate, zoom -> colour jitter
-    network units   channel order, scale, mean, std -> minus the clip's mean frame -> over the clip's own
+    network units   channel order, scale, mean, std -> minus the clip's mean or median frame -> over the clip's own
                     standard deviation -> erase -> noise
 
 and in a test the crops of :mod:`kinemix.data.views` followed by :func:`normalize_clip`. Training and test
@@ -182,9 +182,9 @@ def normalize_pixels(clip: FloatVideo, spec: InputSpec) -> FloatVideo:
 def remove_clip_statistics(clip: FloatVideo, protocol: Protocol) -> FloatVideo:
     """What a clip tells about its place and light, but not about its order, taken away if the protocol asks.
 
-    ``difference="clip_mean"`` subtracts the mean frame: a still background becomes 0. ``contrast="clip"``
-    divides by the standard deviation over all frames, channels and pixels. Neither depends on the order of the
-    frames.
+    ``difference`` subtracts the mean or the median frame: a still background becomes 0. ``contrast="clip"``
+    divides by the standard deviation over all frames, channels and pixels. Nothing of this depends on the order
+    of the frames.
 
     Args:
         clip: ... T C h w in the network's units.
@@ -192,6 +192,8 @@ def remove_clip_statistics(clip: FloatVideo, protocol: Protocol) -> FloatVideo:
     """
     if protocol.difference == "clip_mean":
         clip = clip - clip.mean(dim=-4, keepdim=True)
+    elif protocol.difference == "clip_median":
+        clip = clip - clip.median(dim=-4, keepdim=True).values
     if protocol.contrast == "clip":
         spread = clip.std(dim=(-4, -3, -2, -1), correction=0, keepdim=True)
         clip = clip / spread.clamp_min(_LEAST_SPREAD)

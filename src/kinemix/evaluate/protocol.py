@@ -74,8 +74,8 @@ def describe_protocol(protocol: Protocol, *, order: str = "forward") -> str:
     ]
     if protocol.input.color == "gray":
         parts.append("grey")
-    if protocol.difference == "clip_mean":
-        parts.append("minus the clip's mean")
+    if protocol.difference != "none":
+        parts.append(f"minus the clip's {protocol.difference.removeprefix('clip_')}")
     if protocol.contrast == "clip":
         parts.append("clip contrast")
     if protocol.average == "probabilities":

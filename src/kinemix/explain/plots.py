@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -43,21 +44,28 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], *, chance: fl
     loss_axes.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
     accuracy_axes.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=(0, 102))
     for axes in (loss_axes, accuracy_axes):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     loss_axes.legend(frameon=False, fontsize=8)
     return figure
 
 
-def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Figure:
+def plot_confusion(
+    matrix: np.ndarray, class_names: Sequence[str], *, order: Sequence[str] | None = None, title: str = ""
+) -> Figure:
     """A confusion matrix, each row in per cent of its class.
 
     Args:
         matrix: counts ``K x K``; rows are true classes, columns answers.
         class_names: K names.
+        order: the names in the order to draw them in, so that classes that are often confused stand together.
         title: what is shown.
     """
     matrix = np.asarray(matrix, dtype=float)
+    if order is not None:
+        places = [list(class_names).index(name) for name in order]
+        matrix, class_names = matrix[np.ix_(places, places)], order
     shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     num_classes = len(class_names)
     side = min(9.0, 2.2 + 0.3 * num_classes)
