@@ -9,7 +9,8 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(shell command -v $(p) 2>/dev/null)))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 SOURCES := src tests benchmarks
 
 .DEFAULT_GOAL := help
@@ -21,14 +22,15 @@ help:
 setup: $(READY)
 
 $(READY): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "kinemix needs Python 3.11 or later on the PATH (or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS))"; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "kinemix needs Python 3.11 or later, $(PYTHON) is $$($(PYTHON) --version 2>&1) (or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS))"; exit 2; }
-	@echo "== making the environment in $(VENV) with $$($(PYTHON) --version 2>&1): PyTorch is large, a first time takes some minutes"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
-		|| { echo "this Python cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -e '.[dev]' | grep -v -E '^(Requirement already|Looking in|  Downloading .*metadata)' || true
-	@$(BIN)/python -c 'import kinemix, torch, torchvision, av' && touch $(READY)
+	@python="$(PYTHON)"; \
+	$${python:-false} -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "kinemix needs Python 3.11 or later, and none was found; name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }; \
+	echo "== making the environment in $(VENV) with $$($$python --version 2>&1); PyTorch is large, a first time takes some minutes"; \
+	test -x $(BIN)/python || $$python -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "this Python cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -c 'import kinemix, torch, torchvision, av'
+	@touch $(READY)
 	@echo "== ready: $$($(BIN)/kinemix --version)"
 
 demo: $(READY)
