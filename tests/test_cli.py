@@ -169,6 +169,13 @@ def test_motion(kinemix, tmp_path):
     assert len(list((tmp_path / "made").rglob("*.mp4"))) == 24
 
 
+def test_dashes_and_underscores_name_the_same_option(kinemix, tmp_path):
+    words = ("--train-per-class", 1, "--val-per-class=1", "--num_frames", 8, "--size", 32)
+    code, _, errors = kinemix("motion", tmp_path, *words)
+    assert code == 0, errors
+    assert len(list(tmp_path.glob("*/*/*.mp4"))) == 24
+
+
 def test_version_and_help(kinemix):
     assert kinemix("--version") == (0, f"kinemix {__version__}\n", "")
     code, out, _ = kinemix("--help")

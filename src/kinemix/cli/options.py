@@ -83,6 +83,7 @@ class Options:
                 option, or the value and what is accepted.
             SystemExit: after ``--help`` is printed.
         """
+        words = [_underscore(word) for word in words]
         if self._has_config:
             words = self._read_config_files(words)
         try:
@@ -208,6 +209,14 @@ def _walk(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, Any, Any, st
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         text = " ".join(about.get(field.name, "").replace("``", "").split())
         yield prefix + field.name, annotation, default, text
+
+
+def _underscore(word: str) -> str:
+    """``--train-per-class`` is ``--train_per_class``: both are written, one is declared."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def _as_text(value: Any) -> str:
