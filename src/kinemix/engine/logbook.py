@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -11,6 +12,27 @@ from torch.utils.tensorboard import SummaryWriter
 from kinemix.atomic import write_atomically
 
 FILE_NAME = "log.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is told about one step of the optimizer, on this process.
+
+    Attributes:
+        loss: mean over the clips of the step.
+        clips: how many there were.
+        rate: learning rate.
+        gradient_norm: before clipping; ``None`` without clipping.
+        seconds: that it took.
+        waiting: of them, spent waiting for data.
+    """
+
+    loss: float
+    clips: int
+    rate: float
+    gradient_norm: float | None
+    seconds: float
+    waiting: float
 
 
 class Logbook:

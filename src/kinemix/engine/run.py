@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -22,7 +22,7 @@ from kinemix.data.loader import TestLoader, TrainLoader, build_test_loader, buil
 from kinemix.data.mirror import mirror_labels
 from kinemix.data.sources import Splits, open_splits
 from kinemix.engine.launch import do_first, gather
-from kinemix.engine.logbook import Logbook
+from kinemix.engine.logbook import Logbook, Step
 from kinemix.engine.optim import build_optimizer, rate_at
 from kinemix.engine.progress import ProgressBar
 from kinemix.engine.run_directory import open_run_directory
@@ -42,9 +42,6 @@ from kinemix.evaluate.protocol import build_protocol, protocol_to_dict
 from kinemix.evaluate.scores import Scores, merge_scores
 from kinemix.models.checkpoint import JSON_NAME
 from kinemix.models.video import VideoModel
-
-if TYPE_CHECKING:
-    from kinemix.engine.train import Step
 
 
 def open_run(fabric: Fabric, config: TrainConfig) -> "Run":
@@ -165,7 +162,7 @@ class Run:
                 "processes no batch may be left out: remove the videos, or raise optim.batch_size"
             )
 
-    def note_step(self, step: "Step") -> None:
+    def note_step(self, step: Step) -> None:
         """Log it and move the bar."""
         position, clips = self.position, step.clips * self.fabric.world_size
         share = step.waiting / step.seconds

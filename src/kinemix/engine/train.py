@@ -8,7 +8,6 @@ weights of one that was not, bit for bit.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from kinemix.config import TrainConfig
 from kinemix.data.dataset import Batch
 from kinemix.engine.interrupt import Interrupted, catch_stop
 from kinemix.engine.launch import any_process, launch_fabric
+from kinemix.engine.logbook import Step
 from kinemix.engine.optim import set_rate_
 from kinemix.engine.run import open_run
 from kinemix.engine.settle import settle_config
@@ -80,27 +80,6 @@ def train(config: TrainConfig) -> Path:
             # Whoever stops the whole process group kills the loader's processes under us, at any moment.
             raise Interrupted(run.tell_how_to_resume()) from error
         return run.directory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """What is told about one step of the optimizer, on this process.
-
-    Attributes:
-        loss: mean over the clips of the step.
-        clips: how many there were.
-        rate: learning rate.
-        gradient_norm: before clipping; ``None`` without clipping.
-        seconds: that it took.
-        waiting: of them, spent waiting for data.
-    """
-
-    loss: float
-    clips: int
-    rate: float
-    gradient_norm: float | None
-    seconds: float
-    waiting: float
 
 
 def train_epoch(
