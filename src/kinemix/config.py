@@ -1,7 +1,7 @@
 """The one place where options are declared: frozen dataclasses, each field with its meaning.
 
-The command line, the YAML files and the checkpoints read these. Only :mod:`kinemix.cli` and the entry of the
-engine see a whole config; below them, plain keyword arguments.
+The command line, the YAML files and the checkpoints read these. Only :mod:`kinemix.cli`, the
+demo and the engine's run see a whole config; below them, plain keyword arguments.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ travels in the checkpoint, so that they cannot disagree.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 from typing import Protocol as Interface
 
 import torch
@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 from kinemix.config import Protocol
 from kinemix.data.sampling import dense_test, sparse_test
 from kinemix.data.transforms import center_crop, normalize_clip, resize_to_cover
+from kinemix.errors import ConfigError
 from kinemix.types import Video
 
 Order: TypeAlias = Literal["forward", "reverse", "shuffle"]
@@ -106,6 +107,8 @@ def _three_crops(frames: Video, size: tuple[int, int]) -> list[Video]:
 
 
 def _order_frames(indices: list[int], *, order: Order, seed: int, clip: int) -> list[int]:
+    if order not in get_args(Order):
+        raise ConfigError(f"order is {order!r}: it must be one of {', '.join(get_args(Order))}")
     if order == "reverse":
         return indices[::-1]
     if order == "shuffle":

@@ -27,9 +27,8 @@ class StopWish:
 def catch_stop() -> Iterator[StopWish]:
     """Turn SIGINT and SIGTERM into :attr:`StopWish.requested` while the block runs.
 
-    Loader processes that are forked within the block inherit the handlers, so a Ctrl-C in the terminal does
-    not kill them under the loop. Outside the main thread signals cannot be caught, and the wish is never
-    made.
+    Loader processes look after themselves (:mod:`kinemix.data.loader`). Outside the main thread signals cannot
+    be caught, and the wish is never made.
     """
     wish = StopWish()
     if threading.current_thread() is not threading.main_thread():

@@ -108,7 +108,7 @@ def measure_run(
         )
     _check_unreadable(scores, len(annotations), data.max_unreadable)
     metrics = scores.metrics()
-    scores_path, metrics_path = _write(Path(run), folder, scores, metrics, source)
+    scores_path, metrics_path = _write(folder, scores, metrics, source)
     return Measurement(
         scores=scores,
         metrics=metrics,
@@ -157,11 +157,9 @@ def _check_unreadable(scores: Scores, total: int, limit: float) -> None:
         )
 
 
-def _write(
-    run: Path, checkpoint: Path, scores: Scores, metrics: Metrics, source: str | None
-) -> tuple[Path, Path]:
+def _write(checkpoint: Path, scores: Scores, metrics: Metrics, source: str | None) -> tuple[Path, Path]:
     # Into the run directory, also where one of its checkpoints was named.
-    folder = run.parent if run.name in ("best", "last") else run
+    folder = checkpoint.parent if checkpoint.name in ("best", "last") else checkpoint
     protocol = scores.protocol
     views = f"{protocol.num_frames}x{protocol.num_clips}x{protocol.num_crops}"
     parts = ["test", Path(source).stem if source else "held-out", views]

@@ -31,11 +31,15 @@ from filelock import FileLock, Timeout
 from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig, from_dict, to_dict
 from kinemix.errors import CheckpointError, ConfigError
+from kinemix.models.checkpoint import JSON_NAME
 
 CONFIG_NAME = "config.yaml"
 
+_LEFT_BY_A_START = (CONFIG_NAME, "environment.json", "log.jsonl", "unreadable.csv")
+
 FREE_TO_CHANGE = {
     *("resume", "out", "validate_every", "save_minutes", "data.workers", "data.cache"),
+    "data.max_unreadable",
     *("machine.accelerator", "machine.threads", "machine.compile", "machine.channels_last"),
 }
 """Options that may differ when a run is resumed: but for rounding, they do not change what is learned."""
@@ -80,14 +84,21 @@ class RunDirectory:
             raise
 
     def _claim(self, config: TrainConfig) -> None:
-        path = self.path / CONFIG_NAME
-        if not path.exists():
-            return
-        if not config.resume:
+        if any((self.path / name / JSON_NAME).exists() for name in ("last", "best")):
+            if not config.resume:
+                raise ConfigError(
+                    f"{self.path}: a run is already there; add --resume to go on, or give another --out"
+                )
+            check_same_run(read_run_config(self.path), config, path=self.path)
+        elif (self.path / CONFIG_NAME).exists():
+            # It failed before anything was learned: nothing of it is worth keeping, and it must not be in the way.
+            leftovers = [self.path / name for name in _LEFT_BY_A_START]
+            for leftover in (*leftovers, *(self.path / "splits").glob("*.csv")):
+                leftover.unlink(missing_ok=True)
+        elif any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise ConfigError(
-                f"{self.path}: a run is already there; add --resume to go on, or give another --out"
+                f"{self.path}: holds other files and is no run of kinemix; give --out a directory of its own"
             )
-        check_same_run(read_run_config(self.path), config, path=self.path)
 
     def write_facts(self, config: TrainConfig, *, train: Iterable[Any], val: Iterable[Any]) -> None:
         """Write what the run is: its options, its environment, its videos.

@@ -25,8 +25,24 @@ _LEAST = {
     "machine.devices": 1,
     "machine.nodes": 1,
     "machine.threads": 1,
+    "data.short_side": 1,
+    "seed": 0,
+    **{f"augment.{name}": 0 for name in ("brightness", "contrast", "saturation", "hue", "erase", "noise")},
+    **{f"augment.{name}": 0 for name in ("translate", "rotate", "zoom", "trim")},
 }
 """Options and their smallest values."""
+
+_MOST = {
+    "optim.momentum": 1,
+    "data.max_unreadable": 1,
+    "seed": 2**63 - 1,
+    "augment.hue": 0.5,
+    "augment.erase": 1,
+    "augment.translate": 1,
+    "augment.zoom": 0.9,
+    "augment.trim": 0.45,
+}
+"""Options and their largest values."""
 
 _SHARES = ("optim.label_smoothing", "optim.dropout")
 """Options from 0 up to, but not including, 1."""
@@ -46,6 +62,12 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         value = _look_up(config, name)
         if value is not None and not value >= least:
             raise ConfigError(f"{name} is {value}: it must be {least} or more")
+    for name, most in _MOST.items():
+        if not _look_up(config, name) <= most:
+            raise ConfigError(f"{name} is {_look_up(config, name)}: it must be {most} or less")
+    scales = config.augment.scales
+    if not scales or not all(0 < scale <= 1 for scale in scales):
+        raise ConfigError(f"augment.scales is {list(scales)}: give one or more numbers above 0 and up to 1")
     for name in _SHARES:
         if not 0 <= _look_up(config, name) < 1:
             raise ConfigError(f"{name} is {_look_up(config, name)}: it must be in [0, 1)")
