@@ -388,3 +388,42 @@ def test_ctrl_c_outside_of_training(kinemix, monkeypatch):
 
     monkeypatch.setattr("kinemix.models.factory.list_models", interrupt)
     assert kinemix("models") == (130, "", "kinemix: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("augment.hue", "0.9"),
+        ("augment.brightness", "-1"),
+        ("augment.scales", "[]"),
+        ("augment.erase", "3"),
+        ("optim.momentum", "2"),
+        ("data.short_side", "0"),
+        ("seed", "99999999999999999999"),
+    ],
+)
+def test_values_out_of_range(refuse, motion, tmp_path, option, value):
+    line = refuse("train", motion, *OPTIONS, "--out", tmp_path / "run", f"--{option}", value)
+    assert option in line
+    assert value in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_failed_is_not_in_the_way(refuse, kinemix, motion, tmp_path):
+    videos = shutil.copytree(motion, tmp_path / "videos")
+    bad = videos / "train" / "move_left" / "bad.mp4"
+    bad.write_bytes(b"no video")
+    words = ("train", videos, *OPTIONS, "--out", tmp_path / "run")
+    assert str(bad) in refuse(*words)
+    assert (tmp_path / "run" / "unreadable.csv").exists()
+    bad.unlink()
+    code, _, errors = kinemix(*words)
+    assert code == 0, errors
+    assert not (tmp_path / "run" / "unreadable.csv").exists()
+
+
+def test_a_run_does_not_move_into_somebody_elses_folder(refuse, motion, tmp_path):
+    videos = shutil.copytree(motion, tmp_path / "videos")
+    before = sorted(videos.rglob("*"))
+    assert "holds other files" in refuse("train", videos, *OPTIONS, "--out", videos)
+    assert [path for path in sorted(videos.rglob("*")) if path.name != ".lock"] == before
