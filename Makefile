@@ -4,7 +4,9 @@
 #   make test    the test suite
 #   make check   format, lint, types, import contract, tests: what CI runs
 #   make slow    the long tests: every backbone x module, real videos in full
-#   make bench   what a temporal module costs in time, over the plain backbone
+#   make fidelity  docs/fidelity.md: every published count beside ours, counted anew
+#   make support   docs/support.md: what every module can do, tried anew (half an hour)
+#   make bench   what a temporal module costs in time, over the plain backbone; the loader beside plain decoding
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -14,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 SOURCES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check slow bench format clean
+.PHONY: help setup demo test lint check slow fidelity support bench format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -50,8 +52,15 @@ check: lint test
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow --timeout 3600
 
+fidelity: $(READY)
+	@$(BIN)/kinemix complexity --papers --markdown docs/fidelity.md
+
+support: $(READY)
+	@$(BIN)/kinemix list --support --markdown docs/support.md
+
 bench: $(READY)
 	@$(BIN)/python benchmarks/temporal_overhead.py
+	@$(BIN)/python benchmarks/loader.py
 
 format: $(READY)
 	@$(BIN)/ruff format $(SOURCES)

@@ -53,6 +53,7 @@ def _run(arguments: argparse.Namespace, model: str, seed: int, fold: int) -> dic
         "--model", model, "--data.fold", str(fold), "--data.folds", str(arguments.folds), "--seed", str(seed),
         "--out", str(out), "--augment.flip", "on",
         "--augment.flip_labels", json.dumps({"left": "right", "right": "left", "up": "up", "down": "down"}),
+        "--augment.reverse_labels", json.dumps(OPPOSITE),
         "--data.exclude_labels", json.dumps(arguments.exclude), *arguments.more,
     ]  # fmt: skip
     if (out / "config.yaml").is_file():

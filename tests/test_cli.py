@@ -103,7 +103,12 @@ def test_resume_needs_the_directory_alone(kinemix, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     code, out, errors = kinemix("train", "--resume", "--out", copy)
     assert (code, out.strip()) == (0, str(copy))
-    assert "resuming after step 2" in errors
+    assert f"nothing left to do: 1 of 1 epochs are done in {copy}" in errors
+    shutil.rmtree(copy / "last")
+    shutil.copytree(copy / "best", copy / "last")
+    code, _, errors = kinemix("train", "--resume", "--out", copy)
+    assert code == 2
+    assert "holds no state to resume from" in errors
 
 
 def test_test_prints_figures_with_their_protocol(kinemix, run, motion):
@@ -115,8 +120,11 @@ def test_test_prints_figures_with_their_protocol(kinemix, run, motion):
         "test", run, motion, "--reverse", "--clips", 2, "--crops", 3, "--workers", 0, "--checkpoint", "last"
     )
     assert "4 frames x 2 clips x 3 crops, 32 px, sparse, frames reversed" in out
-    assert (run / f"test-{motion.name}-4x2x3-last-reverse.parquet").exists()
-    figures = json.loads((run / f"test-{motion.name}-4x2x3-last-reverse.json").read_text())
+    name = Path(out.splitlines()[-1]).stem
+    assert name.startswith(f"test-{motion.name}-")
+    assert name.endswith("-4x2x3-last-reverse")
+    assert (run / f"{name}.parquet").exists()
+    figures = json.loads((run / f"{name}.json").read_text())
     assert figures["count"] == 12
     assert figures["order"] == "reverse"
 
@@ -205,6 +213,26 @@ def test_as_a_module_and_into_a_closed_pipe():
     assert done.stderr.split() == ["141"]
 
 
+def test_nobody_reads_a_table(run, monkeypatch):
+    """rich would end the process with exit code 1."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["test", str(run), "--workers", "0"]) == 141
+
+
+def test_closed_streams(tmp_path):
+    command = f"{sys.executable} -m kinemix nosuch"
+    for redirection, told in (("", "unknown verb"), (" >&-", "output is closed"), (" >&- 2>&-", "")):
+        done = subprocess.run(command + redirection, shell=True, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert told in done.stderr
+        assert done.stderr.count("\n") == bool(told)
+    subprocess.run(f"({command}; echo $? > {tmp_path}/code) 2>&1 | true", shell=True, check=True)
+    assert (tmp_path / "code").read_text() == "2\n"
+
+
 # ------------------------------------------------------------------------------------------------ mistakes
 
 
@@ -214,6 +242,18 @@ def test_as_a_module_and_into_a_closed_pipe():
         (["trian"], ["unknown verb 'trian'", "'train'"]),
         (["train", "X", "--optim.lrr", "1"], ["--optim.lrr", "'optim.lr'"]),
         (["train", "X", "--lr", "1"], ["--lr", "'optim.lr'"]),
+        (["train", "X", "--optim.learning_rate", "1"], ["--optim.learning_rate", "'optim.lr'"]),
+        (["train", "X", "--model_optoins.fold", "4"], ["--model_optoins.fold", "'model_options.fold'"]),
+        (
+            ["train", "X", "--data.exclude_labels", "3"],
+            ["data.exclude_labels is '3'", "a list such as [a, b]"],
+        ),
+        (["train", "X", "--size", "1"], ["size is 1", "2 pixels or more"]),
+        (["train", "X", "--machine.precision", "16-mixed", "--machine.accelerator", "cpu"], ["bf16-mixed"]),
+        (
+            ["train", "X", "--machine.devices", "999", "--machine.accelerator", "cpu"],
+            ["devices is 999", "cores"],
+        ),
         (["train", "X", "--optim.lr", "fast"], ["optim.lr is 'fast'", "a number"]),
         (["train", "X", "--optim.lr"], ["optim.lr", "expected one argument"]),
         (["train", "X", "--optim.name", "adam"], ["optim.name is 'adam'", "'sgd' or 'adamw'"]),
@@ -270,6 +310,70 @@ def make_audio(path):
         file.setsampwidth(2)
         file.setframerate(16000)
         file.writeframes(bytes(3200))
+
+
+@pytest.mark.parametrize("text", ["optim: {lr: [", "", "lrr: 3"], ids=["no YAML", "empty", "unknown"])
+def test_a_broken_config_of_a_run(refuse, run, tmp_path, text):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "config.yaml").write_text(text)
+    line = refuse("train", "--resume", "--out", copy)
+    assert f"{copy}/config.yaml" in line
+    assert "restore the file, or start a new run" in line
+
+
+def list_with_numbers(path, motion, *, first, classes=4):
+    videos = sorted(motion.rglob("*.mp4"))
+    rows = [f"{video.relative_to(motion)},{number % classes + first}" for number, video in enumerate(videos)]
+    path.write_text("\n".join(["path,label", *rows]))
+    return path
+
+
+def test_numbered_classes_are_left_out_in_training_and_test(kinemix, refuse, motion, tmp_path):
+    """What a run was told about its list holds for other lists too, unless they are told otherwise."""
+    (tmp_path / "other").mkdir()
+    labels = list_with_numbers(tmp_path / "labels.csv", motion, first=0)
+    other = list_with_numbers(tmp_path / "other" / "labels.csv", motion, first=1)
+    root = ("--data.root", motion)
+    code, _, errors = kinemix(
+        "train", labels, *OPTIONS, *root, "--out", tmp_path / "run", "--data.exclude_labels=[3]"
+    )
+    assert code == 0, errors
+    assert "3 classes, 15 videos" in errors
+    code, first, _ = kinemix("test", tmp_path / "run", labels, "--workers", 0)
+    assert code == 0
+    code, second, _ = kinemix(
+        "test", tmp_path / "run", other, "--workers", 0, "--data.labels_start_at", 1, *root
+    )
+    assert code == 0
+    assert first.splitlines()[:-2] == second.splitlines()[:-2]  # the same samples, the same figures
+    assert len(list((tmp_path / "run").glob("test-labels.csv-*.json"))) == 2
+    line = refuse("test", tmp_path / "run", other, "--workers", 0)
+    assert "unknown class '4'" in line
+    assert "data.exclude_labels=[3, 4]" in line
+    line = refuse("test", tmp_path / "run", "--workers", 0, "--data.exclude_labels", "[1]")
+    assert "kinemix test RUN DATA" in line
+    assert "check DATA" in refuse("test", tmp_path / "run", tmp_path / "nowhere.csv")
+    labels.rename(tmp_path / "moved.csv")
+    assert "no longer there; name the data" in refuse("test", tmp_path / "run", "--workers", 0)
+
+
+def test_cures_for_numbers_can_be_followed(kinemix, refuse, motion, tmp_path):
+    def fail(source, *words):
+        return refuse("train", source, *OPTIONS, "--data.root", motion, "--out", tmp_path / "run", *words)
+
+    labels = list_with_numbers(tmp_path / "labels.csv", motion, first=1)
+    line = fail(labels)
+    assert "set data.labels_start_at=0 and leave it out with data.exclude_labels=[0]" in line
+    assert "data.exclude_labels=[0]" in fail(labels, "--data.labels_start_at", 0)
+    words = ("--data.root", motion, "--data.labels_start_at=0", "--data.exclude_labels=[0]")
+    code, _, errors = kinemix("train", labels, *OPTIONS, *words, "--out", tmp_path / "run")
+    assert code == 0, errors
+    labels = list_with_numbers(tmp_path / "labels.csv", motion, first=0)
+    labels.write_text(labels.read_text().replace(",2", ",700", 1))
+    line = fail(labels)
+    assert "labels.csv, line 4: label 700, but classes '4', '5'" in line
+    assert "(696 in all)" in line
+    assert "check data.val_source" in fail(motion, "--data.val_source", tmp_path / "nowhere")
 
 
 def test_data_mistakes(refuse, motion, tmp_path):

@@ -45,11 +45,15 @@ class Protocol:
         num_frames: frames that enter the backbone, for one view.
         sampling: ``sparse`` takes one frame from each of ``num_frames`` equal segments of the whole video
             (TSN); ``dense`` takes frames ``frame_stride`` apart from a window.
-        frame_stride: distance in frames, for dense sampling.
+        frame_stride: distance in frames, for dense sampling; null spreads the frames over a window of 64, as the
+            published code does (64 // ``num_frames``).
         num_clips: clips a video; their logits are averaged.
         num_crops: crops a clip: 1 (centre), 3 (left, centre, right), 10 (five and their mirror images).
         crop_fraction: share of the resized short side that a crop covers; the papers' 224 of 256 is 0.875,
             1 resizes the frame to cover the crop exactly.
+        crop_size: how large the crops of a test are: ``input`` as the network's input; ``short_side`` as large as
+            the resized frame allows (256 for 224 and 0.875); ``frame`` the whole resized frame, which is then
+            the one crop. The last two need a network that takes frames of any size.
         difference: subtracts a still background, knowing nothing of order: ``clip_mean`` the mean frame of the
             clip (what moves leaves a faint negative of itself everywhere it was), ``clip_median`` the median
             frame (what covers a place for less than half of the clip leaves nothing there).
@@ -61,10 +65,11 @@ class Protocol:
     input: InputSpec = field(default_factory=InputSpec)
     num_frames: int = 8
     sampling: Literal["sparse", "dense"] = "sparse"
-    frame_stride: int = 8
+    frame_stride: int | None = 8
     num_clips: int = 1
     num_crops: Literal[1, 3, 10] = 1
     crop_fraction: float = 0.875
+    crop_size: Literal["input", "short_side", "frame"] = "input"
     difference: Literal["none", "clip_mean", "clip_median"] = "none"
     contrast: Literal["fixed", "clip"] = "fixed"
     average: Literal["logits", "probabilities"] = "logits"
@@ -92,7 +97,15 @@ class DataConfig:
             not start at 0.
         class_file: text file with one class name a line, in the order of the numbers (``3 jump`` is read as
             well as ``jump``); gives numeric labels their names.
+        split: which of a dataset's published splits: ``1`` to ``3`` of UCF-101 and HMDB51, ``v1`` or ``v2`` of
+            Diving48; by default its first (``kinemix data show NAME``).
+        task: which question is learnt where a dataset asks several: ``verb``, ``noun`` or ``action`` of
+            EPIC-Kitchens; by default its last.
+        max_missing: share of listed videos that may be missing (dead links); they are counted, listed in
+            ``missing.txt`` and left out. The papers themselves miss up to 8 % of Kinetics.
         max_unreadable: share of unreadable videos above which a run stops.
+        max_seconds: for reading one sample; a video that takes longer counts as unreadable (Linux, with
+            workers). One that crashes the decoder counts as unreadable too.
         reader: video decoder.
         short_side: decode to this short side, before anything else; saves time where networks are small.
         cache: folder in which decoded frames are kept between epochs and runs (with ``short_side``).
@@ -110,7 +123,11 @@ class DataConfig:
     split_seed: int = 0
     labels_start_at: Literal[0, 1] | None = None
     class_file: str | None = None
+    split: str | None = None
+    task: str | None = None
+    max_missing: float = 0.1
     max_unreadable: float = 0.01
+    max_seconds: float = 120.0
     reader: Literal["auto", "pyav", "torchcodec"] = "auto"
     short_side: int | None = None
     cache: str | None = None

@@ -2,7 +2,8 @@
 
 ``kinemix demo`` makes the ``motion`` videos, trains TSN (no temporal module) and MSTNet on the same small
 backbone by the ordinary training path, tests both forwards and with the frames of every clip reversed, and
-writes ``summary.json`` and one HTML page. What is there already is kept: a second call is quick.
+writes ``summary.json`` and one HTML page. What is there already is kept: a second call is quick. Other networks
+can be put to the same test (``--models gsm_resnet18 ctm_resnet18``).
 """
 
 import json
@@ -29,8 +30,9 @@ from kinemix.explain.plots import plot_confusion, plot_curves, plot_filmstrip
 NETWORKS = {"plain (TSN)": "tsn_resnet18", "MSTNet": "mstnet_resnet18"}
 """Name in the table -> model. The two differ in nothing but the temporal modules."""
 
+SMALL = "_resnet18"
 BACKBONE = {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1], "stem_type": "deep", "stem_width": 8}
-"""A ResNet-18 cut down to what two processor cores train in a minute."""
+"""What a network on a ResNet-18 is cut down to, so that two processor cores train it in a minute."""
 
 TRAIN_PER_CLASS, VAL_PER_CLASS = 40, 20
 SHOWN_CLIP = "move_left"
@@ -57,11 +59,12 @@ class Outcome:
     parameters: int
 
 
-def run_demo(*, out: Path) -> dict[str, Outcome]:
+def run_demo(*, out: Path, models: Sequence[str] | None = None) -> dict[str, Outcome]:
     """Make the videos, train, test, predict, and write ``summary.json`` and ``index.html`` to ``out``.
 
     Args:
         out: folder for everything; what an earlier call left there is used.
+        models: networks to put to the test; by default :data:`NETWORKS`.
 
     Returns:
         Name in the table -> outcome.
@@ -71,15 +74,16 @@ def run_demo(*, out: Path) -> dict[str, Outcome]:
     videos = _make_videos(out / "motion")
     outcomes: dict[str, Outcome] = {}
     tests: dict[str, tuple[Measurement, Measurement]] = {}
-    for number, (title, model) in enumerate(NETWORKS.items(), start=2):
+    networks = NETWORKS if models is None else {model: model for model in models}
+    for number, (title, model) in enumerate(networks.items(), start=2):
         console.print(f"[bold]{number}. Training[/]  {title}: kinemix train {videos} --model {model} ...")
         run = train(build_config(model, videos=videos, out=out / "runs" / model))
         forward = measure_run(run, checkpoint="last", workers=1)
         backward = measure_run(run, checkpoint="last", workers=1, order="reverse")
         tests[title] = forward, backward
         outcomes[title] = _sum_up(model, forward, backward)
-    clip, answers = _predict(videos, out / "runs" / NETWORKS["MSTNet"])
-    console.print(f"[bold]4. Prediction[/]  kinemix predict {out}/runs/{NETWORKS['MSTNet']} {clip}")
+    clip, answers = _predict(videos, out / "runs" / model)
+    console.print(f"[bold]{number + 1}. Prediction[/]  kinemix predict {out}/runs/{model} {clip}")
     console.print("   " + ", ".join(f"{answer.label} {answer.score:.1%}" for answer in answers))
 
     summary = {title: asdict(outcome) for title, outcome in outcomes.items()}
@@ -96,7 +100,7 @@ def build_config(model: str, *, videos: Path, out: Path) -> TrainConfig:
     """The demo's training run; it goes on from where an earlier call stopped."""
     return TrainConfig(
         model=model,
-        backbone_options=BACKBONE,
+        backbone_options=BACKBONE if model.endswith(SMALL) else {},
         size=(56, 56),
         data=DataConfig(source=str(videos), cache=str(videos.with_name("frames")), workers=1),
         augment=AugmentConfig(scales=(1.0, 0.875), flip="off"),
@@ -194,9 +198,11 @@ def _build_page(
     page = Page("What a network sees of time")
     page.add_text(
         "Twelve classes of short videos stand in six pairs; one class of a pair is the other played backwards. "
-        "Any answer that ignores the order of frames is the same for both, so it is right for one at most. Both "
-        "networks are the same small ResNet, trained alike; MSTNet has a MixTConv before each block."
+        "Any answer that ignores the order of frames is the same for both, so it is right for one at most. All "
+        "networks are trained alike."
     )
+    if set(outcomes) == set(NETWORKS):
+        page.add_text("Both are the same small ResNet; MSTNet has a MixTConv before each block.")
     page.add_table(_COLUMNS, _list_rows(outcomes))
     page.add_text(_LEGEND)
     page.add_text("Protocol: " + next(iter(tests.values()))[0].scores.describe_protocol())
@@ -217,7 +223,7 @@ def _build_page(
             )
         )
     page.add_heading("A prediction")
-    page.add_code(f"kinemix predict {out}/runs/{NETWORKS['MSTNet']} {clip}")
+    page.add_code(f"kinemix predict {out}/runs/{list(outcomes.values())[-1].model} {clip}")
     page.add_table(("class", "score"), [(answer.label, f"{answer.score:.1%}") for answer in answers])
     page.add_heading("Again")
     page.add_code(f"kinemix demo --out {out}")

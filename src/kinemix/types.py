@@ -24,4 +24,4 @@ Logits: TypeAlias = Float[Tensor, "B K"]
 Video: TypeAlias = UInt8[Tensor, "T C H W"]
 """Decoded frames of one video, 0..255, RGB."""
 
-FrameIndices: TypeAlias = Int[Tensor, "T"]
+FrameIndices: TypeAlias = Int[Tensor, " T"]

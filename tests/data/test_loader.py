@@ -1,5 +1,6 @@
 """Batches are a function of (seed, epoch) alone: workers, resuming and processes change nothing."""
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -14,9 +15,12 @@ import torch
 
 from kinemix.config import AugmentConfig, InputSpec, Protocol
 from kinemix.data import dataset as dataset_module
+from kinemix.data._guarded import CAN_GUARD
+from kinemix.data._guarded_batches import GuardedBatches
 from kinemix.data.annotations import Annotations, Sample
 from kinemix.data.dataset import Batch, Collate, TrainClips, Unreadable, VideoDataset, mix_seed
 from kinemix.data.loader import TestOrder, TrainLoader, TrainOrder, build_test_loader, build_train_loader
+from kinemix.data.reader import VideoReader, open_video
 from kinemix.errors import ConfigError, DataError
 
 PROTOCOL = Protocol(input=InputSpec(size=(16, 16)), num_frames=4, num_clips=2, num_crops=3)
@@ -241,24 +245,69 @@ def test_an_index_alone_is_epoch_zero(videos: Annotations) -> None:
 # What may go wrong in a worker
 
 
-class _Hanging:
-    def __call__(self, path: str, **options: object) -> object:
-        time.sleep(60)
-        raise AssertionError
+class _Failing:
+    """Opens videos, but does ``harm`` instead with those of some names; as a decoder in C it cannot be caught."""
+
+    def __init__(self, names: set[str], harm: Callable[[], object]) -> None:
+        self.names, self.harm = names, harm
+
+    def __call__(self, path: str, **options: object) -> VideoReader:
+        if Path(path).name in self.names:
+            self.harm()
+        return open_video(path, **options)  # type: ignore[arg-type]
 
 
-def test_a_hung_decoder_is_named(videos: Annotations, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_module, "open_video", _Hanging())
-    loader = _train(videos, workers=1, timeout=1)
-    with pytest.raises(
-        DataError, match=r"no batch within 1 s: one of these videos .*\d+.mkv, .*\.mkv"
-    ) as error:
-        next(loader.epoch(0))
-    assert "\n" not in str(error.value)
+@pytest.mark.skipif(not CAN_GUARD, reason="children are forked on Linux alone")
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda: time.sleep(600), "took longer than 1 s"),
+        (lambda: os._exit(3), "its decoder ended the process (exit code 3)"),
+        (
+            lambda: (faulthandler.disable(), os.kill(os.getpid(), signal.SIGSEGV)),
+            "its decoder crashed (SIGSEGV)",
+        ),
+    ],
+)
+def test_a_hang_or_crash_costs_its_sample_alone(
+    videos: Annotations, monkeypatch: pytest.MonkeyPatch, harm: Callable[[], object], reason: str
+) -> None:
+    expected = list(_train(videos).epoch(0))
+    monkeypatch.setattr(dataset_module, "open_video", _Failing({"3.mkv", "8.mkv"}, harm))
+    loader = _train(videos, workers=2, max_seconds=1)
+    for _ in range(2):  # the second epoch does not try the videos again
+        started = time.monotonic()
+        batches = list(loader.epoch(0))
+        assert len(batches) == len(expected)
+        lost = {Path(item.path).name: item.reason for batch in batches for item in batch.unreadable}
+        seen = {index for batch in expected for index in batch.indices.tolist()}
+        assert lost == {f"{index}.mkv": reason for index in {3, 8} & seen}
+        for batch, whole in zip(batches, expected, strict=True):
+            kept = [row for row, index in enumerate(whole.indices.tolist()) if index not in (3, 8)]
+            assert torch.equal(batch.clips, whole.clips[kept])
+            assert torch.equal(batch.labels, whole.labels[kept])
+            assert torch.equal(batch.indices, whole.indices[kept])
+    assert time.monotonic() - started < 10
 
 
+@pytest.mark.skipif(not CAN_GUARD, reason="children are forked on Linux alone")
+def test_a_hang_costs_its_sample_alone_in_a_test_of_whole_frames(
+    videos: Annotations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_module, "open_video", _Failing({"3.mkv"}, lambda: time.sleep(600)))
+    whole = Protocol(input=InputSpec(size=(16, 16)), num_frames=4, crop_size="frame")
+    loader = build_test_loader(videos, protocol=whole, batch_size=4, workers=1, max_seconds=1)
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1]
+    assert batches[3].unreadable[0].reason == "took longer than 1 s"
+    monkeypatch.undo()
+    plain = list(build_test_loader(videos, protocol=whole, batch_size=4, workers=0))
+    assert all(torch.equal(a.clips, b.clips) for a, b in zip(batches, plain, strict=True) if not a.unreadable)
+
+
+@pytest.mark.skipif(not CAN_GUARD, reason="children are forked on Linux alone")
 def test_a_dying_worker_is_explained(videos: Annotations, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_module, "open_video", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(GuardedBatches, "__getitems__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(DataError, match=r"a loader worker died .*lower data.workers"):
         next(_train(videos, workers=1).epoch(0))
 
@@ -276,7 +325,8 @@ def test_a_users_mistake_in_a_worker_stays_one_line(
 
 def test_ctrl_c_is_quiet_in_the_workers(videos: Annotations) -> None:
     program = f"""
-        import sys, time
+        import signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in the background
         from kinemix.config import *
         from kinemix.data import Annotations, Sample, build_train_loader
         samples = tuple(Sample(path, 0) for path in {[sample.path for sample in videos.samples]!r}) * 50

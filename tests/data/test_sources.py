@@ -280,10 +280,13 @@ def test_missing_files_are_counted_and_listed(tmp_path: Path) -> None:
     source = _write(tmp_path / "l.csv", _as_csv(SAMPLES, ",", ("path", "label")))
     splits = open_splits(DataConfig(source=source))
     (notice,) = splits.notices
-    assert notice.startswith("1 of 30 videos are missing and count as unreadable: ")
+    assert notice.startswith("1 of 30 videos are missing and left out: ")
     assert "up_3.mp4" in notice
     assert "line 25" in notice
-    assert len(splits.train) + len(splits.val) == 30
+    assert len(splits.train) + len(splits.val) == 29
+    assert splits.missing == (str(tmp_path / "up" / "up_3.mp4"),)
+    with pytest.raises(DataError, match=r"1 of 30 videos are missing.* data.max_missing \(now 0.01\)"):
+        open_splits(DataConfig(source=source, max_missing=0.01))
 
 
 # Numbers

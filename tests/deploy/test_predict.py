@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -134,6 +135,21 @@ def test_frames_file_folder_and_tensor_agree(recogniser, video, tmp_path):
 def test_other_tensors_are_refused(recogniser, frames, message):
     with pytest.raises(LayoutError, match=message):
         recogniser.predict(frames)
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        (np.zeros((8, 24, 24, 3), np.uint8), r"numpy.ndarray: use torch.from_numpy\(video\).permute"),
+        (np.zeros((8, 3, 24, 24), np.uint8), r"numpy.ndarray: use torch.from_numpy\(video\)$"),
+        (None, "not NoneType"),
+        ([torch.zeros(3, 24, 24)], r"torch.stack\(frames\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_video_is_refused(recogniser, video, message):
+    with pytest.raises(LayoutError, match=message):
+        recogniser.predict(video)
 
 
 def test_one_bad_file_does_not_stop_the_others(recogniser, video, tmp_path):

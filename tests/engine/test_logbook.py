@@ -4,6 +4,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kinemix.engine.logbook import Logbook, read_log
+from kinemix.engine.training_state import Position
 
 
 def test_lines_and_curves_hold_the_same(tmp_path):
@@ -20,9 +21,12 @@ def test_resuming_drops_what_will_be_done_again(tmp_path):
     with Logbook(tmp_path) as log:
         for step in range(1, 6):
             log.write("train", iteration=step, epoch=0, loss=float(step))
+            if step == 3:
+                log.write("val", iteration=step, epoch=1, loss=30.0)
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"kind": "train", "iter')  # a killed process
-    with Logbook(tmp_path, resume_at=3) as log:
+    with Logbook(tmp_path, resume_at=Position(iteration=3)) as log:
+        assert [r["kind"] for r in read_log(tmp_path)] == ["train"] * 3  # the epoch's end was not saved
         log.write("train", iteration=4, epoch=0, loss=40.0)
     assert [r["loss"] for r in read_log(tmp_path)] == [1, 2, 3, 40]
     curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()

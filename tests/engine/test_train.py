@@ -35,9 +35,10 @@ from kinemix.engine.logbook import read_log
 from kinemix.engine.run import Run
 from kinemix.engine.run_directory import read_run_config
 from kinemix.engine.train import train
-from kinemix.engine.training_state import find_checkpoint
+from kinemix.engine.unreadable import UnreadableList
+from kinemix.engine.validation import validate
 from kinemix.errors import CheckpointError, ConfigError, DataError, KinemixError
-from kinemix.models.checkpoint import load_checkpoint
+from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
 from kinemix.models.factory import create_model
 
 MODEL = "tsm_test_resnet.r160_in1k"
@@ -216,6 +217,8 @@ def test_killed_and_resumed_equals_uninterrupted(config, tmp_path):
     process.communicate()
     done = load_checkpoint(Path(config.out) / "last")[1]["iteration"]
     assert 5 <= done < 32
+    # As if it had been killed while it wrote, which it may have been.
+    (Path(config.out) / "last" / f".training-{done + 1:08d}.pt.1234.partial").write_bytes(b"half")
     run = train(replace(config, resume=True))
     assert_same_weights(run, whole)
     assert [r["iteration"] for r in read_log(run) if r["kind"] == "train"] == list(range(1, 33))
@@ -270,10 +273,95 @@ def test_sigterm_saves_within_an_epoch(config, tmp_path, monkeypatch):
     assert_same_weights(train(replace(config, resume=True)), whole)
 
 
-def test_resuming_a_finished_run_changes_nothing(config):
+@pytest.mark.parametrize("kind", ["SIGTERM", "Ctrl-C", "DataError", "killed after it"])
+def test_stopped_while_validating(config, tmp_path, monkeypatch, kind):
+    """No epoch is lost: the resumed run goes on with the validation."""
+    whole = train(replace(config, out=str(tmp_path / "whole")))
+    validations = []
+
+    def stop(fabric, parts, loader, *, on_batch):
+        def disturb(count):
+            if len(validations) == 2 and kind == "SIGTERM":
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif len(validations) == 2 and kind == "Ctrl-C":
+                os.kill(os.getpid(), signal.SIGINT)
+            elif len(validations) == 2 and kind == "DataError":
+                raise DataError("too many")
+            on_batch(count)  # looks whether it shall stop
+
+        validations.append(1)
+        return validate(fabric, parts, loader, on_batch=disturb)
+
+    def die(run, name, metrics, *state):
+        if name == "last" and metrics is not None and len(validations) == 2:
+            raise SystemExit(9)
+        write(run, name, metrics, *state)
+
+    write = Run._write
+    if kind == "killed after it":
+        monkeypatch.setattr(Run, "_write", die)
+    monkeypatch.setattr("kinemix.engine.run.validate", stop)
+    error, message = {
+        "DataError": (DataError, "too many"),
+        "killed after it": (SystemExit, "9"),
+    }.get(kind, (Interrupted, "stopped and saved after step 8; to go on: "))
+    with pytest.raises(error, match=message):
+        train(config)
+    monkeypatch.undo()
+    assert load_checkpoint(Path(config.out) / "last")[1]["iteration"] == 8
+    steps_before = len([r for r in read_log(Path(config.out)) if r["kind"] == "train"])
+    run = train(replace(config, resume=True))
+    assert_same_weights(run, whole)
+    assert_same_weights_of_best(run, whole)
+    ours, theirs = (
+        [(r["kind"], r["iteration"], r.get("top1"), r.get("loss")) for r in read_log(folder)]
+        for folder in (run, whole)
+    )
+    assert ours == theirs
+    assert steps_before == 8
+
+
+def assert_same_weights_of_best(run, other):
+    for key, value in read_weights(other, "best").items():
+        assert torch.equal(read_weights(run, "best")[key], value), key
+
+
+def test_a_scheduler_that_stops_the_workers_too(config, monkeypatch):
+    """What torch then says of its dead workers is no error of the run; without the wish to stop it is one."""
+    note_step = Run.note_step
+    config = replace(config, data=replace(config.data, workers=1), optim=replace(config.optim, epochs=30))
+
+    def stop_all(run, step):
+        note_step(run, step)
+        if run.position.iteration == 6:
+            asked and os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. ")
+
+    monkeypatch.setattr(Run, "note_step", stop_all)
+    asked = True
+    with pytest.raises(Interrupted, match="stopped after step 6, saved after 4; to go on"):
+        train(config)
+    asked = False
+    with pytest.raises(DataError, match=r"a loader worker died \(DataLoader worker \(pid 7\)"):
+        train(replace(config, resume=True))
+
+
+def test_a_failure_after_the_wish_to_stop_is_not_hidden(config, monkeypatch):
+    def fail(run, step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Run, "note_step", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        train(config)
+
+
+def test_resuming_a_finished_run_changes_nothing(config, capfd):
     run = train(config)
     before = read_weights(run)
+    capfd.readouterr()
     train(replace(config, resume=True))
+    assert "nothing left to do: 3 of 3 epochs" in capfd.readouterr().err
     assert all(torch.equal(value, before[key]) for key, value in read_weights(run).items())
 
 
@@ -380,7 +468,7 @@ def test_loss_that_is_no_number_stops_before_the_weights_are_hurt(config, monkey
         train(config)
 
 
-def test_unreadable_videos_are_listed_and_too_many_stop_the_run(config, tmp_path):
+def test_unreadable_videos_are_listed_and_too_many_stop_the_run(config, tmp_path, capfd):
     source = tmp_path / "videos"
     make_motion(source, train_per_class=2, val_per_class=1, num_frames=8, size=32, workers=1)
     broken = source / "train" / "grow" / "00000.mp4"
@@ -388,9 +476,24 @@ def test_unreadable_videos_are_listed_and_too_many_stop_the_run(config, tmp_path
     config = replace(config, data=DataConfig(source=str(source), workers=0, max_unreadable=0.1))
     run = train(config)
     assert str(broken) in (run / "unreadable.csv").read_text()
+    told = [line for line in capfd.readouterr().err.splitlines() if "left out" in line]
+    assert told == [
+        f"note: 1 of 36 videos (2.78%) cannot be read and are left out; they are listed in {run}/unreadable.csv"
+    ]
     strict = replace(config, out=str(tmp_path / "strict"), data=replace(config.data, max_unreadable=0.01))
     with pytest.raises(DataError, match=r"1 of 36 videos cannot be read.*max_unreadable = 0\.01.*00000\.mp4"):
         train(strict)
+
+
+def test_the_limit_names_the_first_videos_and_the_list(tmp_path):
+    unreadable = UnreadableList(tmp_path / "unreadable.csv", total=100, limit=0.04)
+    unreadable.add((f"{number}.mp4", "no video") for number in range(4))
+    assert unreadable.take_news().startswith("4 of 100 videos (4.00%) cannot be read and are left out")
+    assert unreadable.take_news() is None
+    message = r"5 of 100 videos .* 0\.04 allows: 0\.mp4: no video; 1\.mp4: .*2\.mp4: no video; \.\.\.; all are in .*csv"
+    with pytest.raises(DataError, match=message):
+        unreadable.add([("4.mp4", "no video"), ("3.mp4", "no video")])
+    assert len((tmp_path / "unreadable.csv").read_text().splitlines()) == 6
 
 
 @pytest.mark.parametrize(
@@ -406,6 +509,7 @@ def test_unreadable_videos_are_listed_and_too_many_stop_the_run(config, tmp_path
         ({"machine": MachineConfig(accelerator="cpu", precision="16-mixed")}, "bf16-mixed"),
         ({"data": DataConfig(source="nowhere")}, "nowhere: no such file"),
         ({"model_options": {"fold_div": 8}}, "no option 'fold_div'"),
+        ({"augment": AugmentConfig(flip_labels={"left": "right"})}, "left"),
     ],
     ids=str,
 )

@@ -4,10 +4,20 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics as reference
+from torchmetrics.classification import MultilabelAveragePrecision
 
 from kinemix.errors import DataError
-from kinemix.evaluate.metrics import compute_metrics, metrics_to_dict, opposite_share, topk_accuracy
+from kinemix.evaluate.metrics import (
+    compute_metrics,
+    compute_multilabel_metrics,
+    count_classes,
+    mean_class_accuracy,
+    metrics_to_dict,
+    opposite_share,
+    topk_accuracy,
+)
 
 NAMES = [f"class {k}" for k in range(7)]
 
@@ -72,3 +82,65 @@ def test_opposite_share_by_hand():
         opposite_share(logits, labels, names, [("lft", "right")])
     with pytest.raises(DataError, match="not defined"):
         opposite_share(logits, labels, names, [])
+
+
+def test_figures_of_a_confusion_matrix_alone(answers):
+    logits, labels = answers
+    figures = compute_metrics(logits, labels, NAMES)
+    assert count_classes(figures.confusion, NAMES) == figures.per_class
+    assert mean_class_accuracy(count_classes(figures.confusion)) == figures.mean_class
+
+
+@pytest.fixture
+def several():
+    """Label 4 has no positive; scores repeat, so that ranks are shared."""
+    generator = np.random.default_rng(3)
+    targets = (generator.random((80, 5)) < [0.5, 0.1, 0.3, 0.9, 0]).astype(int)
+    logits = np.round(generator.normal(size=(80, 5)) + targets, 1)
+    return logits, targets
+
+
+def _naive_average_precision(scores, target):
+    """Sum over thresholds of precision x rise in recall, from the highest score down; equal scores fall together."""
+    area, recall = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        found = target[scores >= threshold]
+        now = found.sum() / target.sum()
+        area += found.mean() * (now - recall)
+        recall = now
+    return area
+
+
+def test_average_precision_three_ways(several):
+    logits, targets = several
+    figures = compute_multilabel_metrics(logits, targets, list("abcde"))
+    ours = [c.average_precision for c in figures.per_class]
+    assert ours[4] is None
+    assert [c.count for c in figures.per_class] == targets.sum(axis=0).tolist()
+    assert ours[:4] == pytest.approx(
+        [_naive_average_precision(logits[:, k], targets[:, k]) for k in range(4)]
+    )
+    assert figures.mean_average_precision == pytest.approx(
+        reference.average_precision_score(targets[:, :4], logits[:, :4], average="macro")
+    )
+    # A library of its own; it wants probabilities, and figures depend on ranks alone.
+    judge = MultilabelAveragePrecision(num_labels=4, average="macro", thresholds=None)
+    probabilities = torch.from_numpy(logits[:, :4]).sigmoid()
+    theirs = judge(probabilities, torch.from_numpy(targets[:, :4]))
+    assert figures.mean_average_precision == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_average_precision_depends_on_ranks_alone(several):
+    logits, targets = several
+    plain = compute_multilabel_metrics(logits, targets, list("abcde"))
+    assert compute_multilabel_metrics(np.exp(logits), targets, list("abcde")) == plain
+
+
+def test_targets_of_several_labels_are_checked(several):
+    logits, targets = several
+    with pytest.raises(DataError, match=r"\(80, 4\)"):
+        compute_multilabel_metrics(logits, targets[:, :4], list("abcde"))
+    with pytest.raises(DataError, match="0 or 1"):
+        compute_multilabel_metrics(logits, targets * 2, list("abcde"))
+    with pytest.raises(DataError, match="not defined"):
+        compute_multilabel_metrics(logits, targets * 0, list("abcde"))

@@ -1,14 +1,28 @@
-"""Parameters and multiply-adds against the published tables ("MixTConv", Tables 2 and 3)."""
+"""Parameters and multiply-adds against the published tables ("MixTConv", Tables 2 and 3), memory and time."""
 
 import json
+import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import kinemix
+from kinemix.cli import main
+from kinemix.errors import ConfigError
 from kinemix.evaluate.complexity import measure_complexity, plan
+from kinemix.evaluate.latency import find_device, measure_latency
+from kinemix.evaluate.memory import measure_memory
+from kinemix.evaluate.support import (
+    CLIP_NETWORKS,
+    WAYS,
+    check_networks,
+    check_support,
+    list_networks,
+    write_support,
+)
 from kinemix.models.video import VideoModel
+from kinemix.temporal import Site, TemporalModule, shelf
 
 CLASSES = 174  # Something-Something v1
 # ResNet-50's published count with 1000 classes, minus its classifier, plus one of 174 classes.
@@ -141,3 +155,196 @@ def test_measuring_changes_nothing() -> None:
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(m._forward_hooks for m in model.modules())
+
+
+class Recurrent(TemporalModule):
+    """Recurrent cells over the spatial mean; what torch's counter sees of them depends on the path taken."""
+
+    name = "recurrent"
+
+    def __init__(self, site: Site, *, kind: str = "gru", own_macs: int | None = None) -> None:
+        super().__init__(site)
+        self.own_macs = own_macs
+        layers = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+        self.cells = layers[kind](site.channels, site.channels, num_layers=2, batch_first=True)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return clip * self.cells(input=clip.mean(dim=(3, 4)))[0][..., None, None]
+
+    def macs(self, num_frames: int, height: int, width: int) -> int | None:
+        return self.own_macs
+
+
+def make_recurrent(**options: object) -> VideoModel:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    )
+    return kinemix.temporalize(
+        network, Recurrent, num_frames=6, input_size=8, placement={"at": "0", "place": "after"}, **options
+    )
+
+
+PLAIN = 6 * (64 * 4 * 27 + 4 * 5)
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
+def test_recurrent_cells_are_counted(kind: str, gates: int) -> None:
+    """Each of two layers multiplies 4 + 4 values by ``gates x 4`` rows, in each of 6 frames."""
+    cost = measure_complexity(make_recurrent(kind=kind))
+    assert cost.recurrent_macs == 6 * 2 * gates * 4 * (4 + 4)
+    assert cost.macs == PLAIN + cost.recurrent_macs
+    assert cost.added_macs == cost.recurrent_macs
+
+
+def test_what_a_module_counts_itself_is_not_counted_twice() -> None:
+    cost = measure_complexity(make_recurrent(own_macs=1000))
+    assert (cost.macs, cost.added_macs) == (PLAIN + 1000, 1000)
+
+
+def make_chain() -> VideoModel:
+    """Maps of 2, then 8 channels, then one vector a frame."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 2, 3, padding=1),
+        nn.Conv2d(2, 8, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(8 * 16 * 16, 5),
+    )
+    return kinemix.temporalize(network, "tsn", num_frames=2, input_size=16)
+
+
+def test_peak_memory_by_hand() -> None:
+    """In evaluation both maps live. Training keeps them; the worst moment is the backward pass of the classifier.
+
+    Then the gradient of its weights is made, and the gradient of the map.
+    """
+    channel = 4 * 2 * 16 * 16  # bytes of one channel of both frames
+    memory = measure_memory(make_chain())
+    assert memory.inference == (2 + 8) * channel
+    weights, logits = 4 * 5 * 8 * 16 * 16, 4 * 2 * 5
+    worst = (2 + 8) * channel + 8 * channel + weights
+    assert worst <= memory.training <= worst + 4 * logits
+    assert measure_memory(make_chain(), batch_size=3).inference == 3 * memory.inference
+
+
+def test_peak_memory_of_resnet50() -> None:
+    """All its convolutions together give 11.1 million values at 224 px (a published count).
+
+    In training they and their normalised copies are kept. In evaluation the worst moment holds a few of the
+    widest maps, of 256 channels of 56 x 56 pixels.
+    """
+    memory = measure_memory(make("tsn"), num_frames=1)
+    kept = 4 * 2 * 11.1e6
+    assert kept <= memory.training <= 1.1 * kept
+    widest = 4 * 56 * 56 * 256
+    assert 2 * widest <= memory.inference <= 4 * widest
+
+
+def test_measuring_memory_changes_nothing() -> None:
+    model = make_chain()
+    model.backbone[1].eval()
+    measure_memory(model)
+    assert model.training
+    assert not model.backbone[1].training
+    assert all(p.grad is None and p.device.type == "cpu" for p in model.parameters())
+
+
+def test_latency() -> None:
+    model = kinemix.temporalize(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 5)),
+        "tsn",
+        num_frames=2,
+        input_size=8,
+    )
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    threads, told = torch.get_num_threads(), []
+    latency = measure_latency(model, runs=3, threads=1, progress=lambda *state: told.append(state))
+    assert (latency.runs, latency.training_runs) == (3, 3)
+    assert all(
+        math.isfinite(s) and s > 0 for s in (latency.forward, latency.training_forward, latency.backward)
+    )
+    assert latency.spread >= 1
+    assert latency.device.endswith("1 threads")
+    assert told == [(mode, i, 4) for mode in ("inference", "training") for i in (1, 2, 3, 4)]
+    assert torch.get_num_threads() == threads
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert measure_latency(model, runs=50, seconds=0).runs == 1
+
+
+def test_a_batch_too_small_for_batch_norm() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 5)
+    )
+    model = kinemix.temporalize(network, "tsn", num_frames=1, input_size=8)
+    for measure in (measure_memory, measure_latency):
+        with pytest.raises(ConfigError, match=r"batch_size is 1: .* measure 2 clips or more"):
+            measure(model)
+    assert measure_memory(model, batch_size=2).training > 0
+
+
+def test_unknown_device() -> None:
+    with pytest.raises(ConfigError, match="device 'gpu' cannot be used"):
+        find_device("gpu")
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["complexity", "tsm_resnet18", "--frames", "2", "--size", "64", "--num_classes", "5"]
+    assert main([*words, "--no-latency", "--format", "json"]) == 0
+    [cost] = json.loads(capsys.readouterr().out)
+    with torch.device("meta"):
+        model = kinemix.create_model("tsm_resnet18", num_classes=5, num_frames=2, input_size=64)
+    assert (cost["macs"], cost["latency"]) == (measure_complexity(model).macs, None)
+    assert cost["peak_activation_bytes"]["training"] == measure_memory(model).training
+    assert main([*words, "--runs", "1"]) == 0
+    assert "median of 1 forward runs" in capsys.readouterr().out
+    assert main(["complexity"]) == 2
+    assert "name one model or more" in capsys.readouterr().err
+
+
+def test_support_says_why_not() -> None:
+    class Shy(nn.Module):
+        """Its output depends on a value, which no exporter can follow; half precision overflows."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.dtype != torch.float32:
+                return x * float("inf")
+            return x if x.sum().item() > 0 else x + 1
+
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), Shy(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    model = make_chain()
+    answers = check_support(model, backend="eager")
+    assert [(a.way, str(a)) for a in answers] == [(way, "yes") for way in WAYS]
+    model.backbone = network
+    answers = {a.way: a for a in check_support(model, backend="eager")}
+    assert answers["float32"].works
+    assert not answers["bfloat16"].works
+    assert "NaN" in answers["bfloat16"].detail
+    assert answers["torch.compile"].detail.startswith("in pieces")
+    assert not answers["torch.export, any batch"].works
+    assert "| tiny | yes |" in write_support({"tiny": list(answers.values())})
+
+
+def test_the_matrix_has_every_module() -> None:
+    assert all(any(network.startswith(name + "_") for network in list_networks()) for name in shelf.names())
+
+
+@pytest.mark.slow
+def test_a_model_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["inspect", "tsn_resnet18", "--support", "--num_frames", "2", "--size", "32"]
+    assert main([*words, "--format", "json"]) == 0
+    answers = json.loads(capsys.readouterr().out)["support"]
+    assert [(a["way"], a["works"]) for a in answers] == [(way, True) for way in WAYS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_networks())
+def test_support_of_the_shelf(name: str) -> None:
+    """Every module can do everything; a clip network of others' layers may not, but then says why.
+
+    On processors with bfloat16 instructions torch's 3D convolutions give wrong gradients for two frames.
+    """
+    answers = check_networks([name])[name]
+    assert all(a.works or (name in CLIP_NETWORKS and a.way == "bfloat16" and a.detail) for a in answers), (
+        answers
+    )

@@ -59,7 +59,7 @@ def test_list_models_takes_patterns() -> None:
     ("name", "message"),
     [
         ("tsm_resnt50", r"no backbone 'resnt50'; did you mean 'resnet50'"),
-        ("mixtcnov_resnet50", r"no temporal module 'mixtcnov'; did you mean 'mixtconv'\?"),
+        ("mixtcnov_resnet50", r"no temporal module 'mixtcnov'; did you mean 'mixtconv' or 'mtconv'\?"),
         ("resnet50", r"that is a backbone; put a module before it, as 'tsm_resnet50'"),
         ("tsmresnet50", r"names are <module>_<backbone>.*did you mean .*tsm_resnet50"),
         ("x", r"names are <module>_<backbone>, where the modules are conv1d, "),

@@ -173,7 +173,7 @@ def test_before_and_after_in_time(place: str) -> None:
     site = Site(path="x", channels=3, height=2, width=2, num_frames=4)
     fold = Fold(4)
     clip = torch.rand(2, 4, 3, 2, 2)
-    result = fold_through(Inserted(NotedReverse(site), Note(), place=place, fold=fold), fold, clip)
+    result = fold_through(Inserted(NotedReverse(site), Note(), place=place, layout=fold), fold, clip)
     assert torch.equal(result, 2 * clip.flip(1))
     assert order == (["temporal", "host"] if place == "before" else ["host", "temporal"])
 

@@ -1,7 +1,10 @@
 """The layout law: clips in, logits out, and an error that names both layouts for anything else."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -46,7 +49,7 @@ def test_fold_keeps_channels_last() -> None:
     fold = Fold(3)
     frames = torch.rand(6, 4, 5, 6).contiguous(memory_format=torch.channels_last)
     clip = fold.clip(frames)
-    back = fold.frames(clip)
+    back = fold.inside(clip)
     assert clip.data_ptr() == back.data_ptr() == frames.data_ptr()
     assert back.is_contiguous(memory_format=torch.channels_last)
 
@@ -94,6 +97,51 @@ def test_integers_are_refused(model: VideoModel) -> None:
         model(torch.zeros(1, 4, 3, 64, 64, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (np.zeros((1, 4, 3, 64, 64), np.float32), r"got ndarray: use torch.from_numpy\(clip\)"),
+        (None, "got NoneType"),
+        (torch.zeros(1, 4, 3, 64, 64, dtype=torch.float64), r"float64: use clip.to\(torch.float32\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_clip_is_refused(model: VideoModel, clip: Any, message: str) -> None:
+    with pytest.raises(LayoutError, match=message):
+        model(clip)
+
+
+def test_other_precisions() -> None:
+    model = kinemix.create_model("tsm_test_resnet.r160_in1k", num_classes=4, input_size=32).double().eval()
+    assert model(torch.zeros(1, 4, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16):
+        model.float()(torch.zeros(1, 4, 3, 32, 32, dtype=torch.bfloat16))
+
+
+def test_threads_do_not_mix_their_clips() -> None:
+    """Clips of different lengths pass one network at the same time."""
+    model = kinemix.create_model("tsm_test_resnet.r160_in1k", num_classes=4, input_size=32).eval()
+    clips = [torch.randn(batch, frames, 3, 32, 32) for batch, frames in ((3, 4), (2, 6), (6, 2), (4, 3))]
+
+    def look(clip: Tensor) -> list[Tensor]:
+        with torch.inference_mode():
+            return [model(clip) for _ in range(20)]
+
+    wanted = [look(clip)[0] for clip in clips]
+    with ThreadPoolExecutor(len(clips)) as threads:
+        for answers, right in zip(threads.map(look, clips), wanted, strict=True):
+            for answer in answers:
+                torch.testing.assert_close(answer, right)
+
+
+def test_a_thread_without_a_clip_works_for_one_that_has() -> None:
+    """As autograd's do, when gradient checkpointing runs a part of the network again."""
+    fold = Fold(8)
+    frames = fold.open(torch.rand(2, 3, 4, 5, 6))
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(fold.clip, frames).result().shape == (2, 3, 4, 5, 6)
+
+
 def test_a_module_bound_to_its_clip_says_which() -> None:
     backbone = kinemix.create_model("tsn_resnet18", num_classes=2).backbone
     model = kinemix.temporalize(backbone, Fixed, num_frames=4, input_size=64)
@@ -137,7 +185,7 @@ def test_a_copy_has_a_fold_of_its_own(model: VideoModel) -> None:
     with torch.no_grad():
         expected = model(clip)
         model(clip[:, :2])  # leaves the original's fold at 2 frames
-        assert other.fold is not model.fold
+        assert other.layout is not model.layout
         assert torch.equal(other(clip), expected)
 
 

@@ -4,6 +4,8 @@ The default run finds the sites of every module and placement in every backbone 
 runs one backbone of each family for real; the slow run takes the full grid.
 """
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -119,22 +121,32 @@ IDENTITIES = [
 ON_META = [name for name in ZOO if name != "torchvision.regnet_y_400mf"]  # it reads a number back when built
 
 
-def trace_of(backbone: str) -> Trace:
+def trace_of(backbone: str) -> tuple[nn.Module, Trace]:
     with torch.device("meta"):
         made = create_backbone(backbone, num_classes=5)
-    return trace_network(made.network, channels=3, input_size=made.input_spec.size)
+    return made.network, trace_network(made.network, channels=3, input_size=made.input_spec.size)
 
 
 @pytest.mark.parametrize("backbone", ON_META)
 def test_every_module_finds_its_places(backbone: str) -> None:
-    trace = trace_of(backbone)
+    network, trace = trace_of(backbone)
     counts = set()
     for name, placement in PLACED:
         insertion = shelf.get(name).placements[placement]
-        sites = find_sites_in_trace(trace, insertion, num_frames=4)
+        try:
+            sites = find_sites_in_trace(network, trace, insertion, num_frames=4)
+        except ConfigError as error:
+            # A module bound to one stage, or one that replaces convolutions, cannot go everywhere: it says why.
+            if insertion.stages is None and insertion.place != "instead":
+                raise
+            explained = "no place for|cannot be replaced|only one can be replaced|not give one map"
+            if not re.search(explained, str(error)):
+                raise
+            continue
         assert len({site.path for site in sites}) == len(sites)
         assert all(s.channels > 1 and s.height > 1 and s.width > 1 for s in sites), "a gate is no place"
-        counts.add((insertion.every, len(sites)))
+        if insertion.stages is None:
+            counts.add((insertion.every, len(sites)))
     assert min(count for _, count in counts) >= 4
 
 
@@ -216,6 +228,6 @@ def test_a_pattern_of_ones_own(backbone: str) -> None:
     with torch.device("meta"):
         network = create_backbone(backbone, num_classes=5).network
     trace = trace_network(network, channels=3, input_size=(64, 64))
-    assert find_sites_in_trace(trace, Insertion(at="{block}.bn1"), num_frames=4)
+    assert find_sites_in_trace(network, trace, Insertion(at="{block}.bn1"), num_frames=4)
     with pytest.raises(ConfigError, match="no place"):
-        find_sites_in_trace(trace, Insertion(at="{block}.bn77"), num_frames=4)
+        find_sites_in_trace(network, trace, Insertion(at="{block}.bn77"), num_frames=4)

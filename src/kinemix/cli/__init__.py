@@ -20,9 +20,16 @@ _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 VERBS = {
     "train": "teach a network from a folder or list of videos",
     "test": "measure a trained run: accuracies, confusion, scores",
+    "ensemble": "average score files, measure each and all, compare them pair by pair",
     "predict": "name what is seen in video files",
+    "convert": "read a checkpoint of another project, tensor by tensor",
     "inspect": "print where the temporal modules of a model stand, and what they cost",
+    "complexity": "count parameters and multiply-adds, memory and time; --papers: beside every published count",
+    "list": "what there is: modules, backbones, networks, datasets; --papers: every row of the papers' tables",
     "models": "list the models' names",
+    "data": "the published datasets: list, show NAME, check NAME ROOT",
+    "doctor": "what is wrong with a collection of videos: files, labels, copies, leaks, cost of reading",
+    "prepare": "transcode a dataset once into a layout that is fast to sample",
     "motion": "make the generated benchmark of video files",
     "demo": "the whole way on generated videos, in minutes",
 }
@@ -41,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # does), spinning made a training step ten times slower. OpenMP reads this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        _check_streams()
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
         return code
@@ -57,8 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{error.filename or 'writing'}: {error.strerror}; free or choose another place and run again"
         )
     except KeyboardInterrupt as interruption:
-        print(f"kinemix: {str(interruption) or 'interrupted'}", file=sys.stderr)
+        _tell(f"kinemix: {str(interruption) or 'interrupted'}")
         return INTERRUPTED
+
+
+def _check_streams() -> None:
+    """Make sure that there is somewhere to print to: ``>&-`` closes a stream, and its number is then given away."""
+    if sys.stderr is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w")
+    if sys.stdout is None:
+        raise ConfigError("standard output is closed, so there is nowhere to print to: send it to a file")
 
 
 def _run(words: list[str]) -> int:
@@ -80,12 +97,19 @@ def _run(words: list[str]) -> int:
 
 
 def _describe_verbs() -> str:
-    lines = [f"  {verb:9}{about}" for verb, about in VERBS.items()]
+    lines = [f"  {verb:11}{about}" for verb, about in VERBS.items()]
     return "\n".join(
         ["usage: kinemix VERB [OPTIONS]", "", *lines, "", "kinemix VERB --help tells a verb's options."]
     )
 
 
 def _fail(reason: object) -> int:
-    print(f"kinemix: error: {' '.join(str(reason).split())}", file=sys.stderr)
+    _tell(f"kinemix: error: {' '.join(str(reason).split())}")
     return USER_ERROR
+
+
+def _tell(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:  # nobody reads the errors either; the exit code still tells
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

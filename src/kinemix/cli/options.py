@@ -9,8 +9,9 @@ import json
 import re
 import types
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,23 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, Namespace
 
 from kinemix.errors import ConfigError, did_you_mean
+
+_ALSO_CALLED = {
+    "learning_rate": "optim.lr",
+    "optimizer": "optim.name",
+    "wd": "optim.weight_decay",
+    "num_epochs": "optim.epochs",
+    "max_epochs": "optim.epochs",
+    "num_segments": "protocol.num_frames",
+    "frames": "protocol.num_frames",
+    "num_workers": "data.workers",
+    "arch": "model",
+    "backbone": "model",
+    "output_dir": "out",
+    "input_size": "size",
+    "img_size": "size",
+}
+"""Names that options have elsewhere."""
 
 
 class Options:
@@ -40,6 +58,7 @@ class Options:
             allow_abbrev=False,
         )
         self._types: dict[str, Any] = {}
+        self._bundles: dict[str, Callable[[str], dict[str, Any]]] = {}
         self._has_config = False
 
     def add(
@@ -75,6 +94,32 @@ class Options:
             if not any(name == part or name.startswith(part + ".") for part in skip):
                 self.add(f"--{name}", annotation, default, about=about)
 
+    def add_bundle(self, name: str, expand: Callable[[str], dict[str, Any]], *, about: str) -> None:
+        """Declare an option whose value stands for values of others.
+
+        It is replaced by them before anything is read, in front of the options of the same source: what stands
+        beside it in the same file, or on the same command line, wins.
+
+        Args:
+            name: without dashes, dotted like the options that it stands for.
+            expand: from the value to the others' values; raises a :class:`ConfigError` for an unknown one.
+            about: its line in the help.
+        """
+        self.add(f"--{name}", str | None, about=about)
+        self._bundles[name] = expand
+
+    def add_overrides(self, kind: type[Any], names: tuple[str, ...], *, group: str) -> None:
+        """Declare some fields of a config as options ``--group.name`` that are ``None`` unless they are given.
+
+        Args:
+            kind: a dataclass of :mod:`kinemix.config`.
+            names: of its fields.
+            group: name of the config in the whole one.
+        """
+        for name, annotation, _, about in _walk(kind, f"{group}."):
+            if name.removeprefix(f"{group}.") in names:
+                self.add(f"--{name}", annotation | None, about=f"{about} (by default the run's)")
+
     def parse(self, words: list[str]) -> Namespace:
         """Values of all options.
 
@@ -86,10 +131,29 @@ class Options:
         words = [_underscore(word) for word in words]
         if self._has_config:
             words = self._read_config_files(words)
+        else:
+            words = self._expand_bundles(words)
+        words = self._keep_texts(words)
         try:
-            return self._parser.parse_args(words)
+            given = self._parser.parse_args(words)
         except ArgumentError as error:
             self._explain(str(error))
+        for name in self._bundles:  # they have been replaced by what they stand for
+            given.pop(name, None)
+        return given
+
+    def _keep_texts(self, words: list[str]) -> list[str]:
+        """Write the elements of lists of texts as texts: a class may be called 3, or 007, or true."""
+        kept = list(words)
+        for place, word in enumerate(words):
+            name, equals, value = word.partition("=")
+            if not name.startswith("--") or not _holds_texts(self._types.get(name[2:])):
+                continue
+            if equals:
+                kept[place] = f"{name}={_quote_elements(value)}"
+            elif place + 1 < len(words):
+                kept[place + 1] = _quote_elements(words[place + 1])
+        return kept
 
     def _read_config_files(self, words: list[str]) -> list[str]:
         """The words with each ``--config FILE`` replaced by the file's options, put in front."""
@@ -101,10 +165,26 @@ class Options:
                 path = word.partition("=")[2] or next(queue, None)
                 if path is None:
                     raise ConfigError("--config needs a file: kinemix train DATA --config recipe.yaml")
-                from_files += self._read_yaml(Path(path))
+                from_files += self._expand_bundles(self._read_yaml(Path(path)))
             else:
                 rest.append(word)
-        return from_files + rest
+        return from_files + self._expand_bundles(rest)
+
+    def _expand_bundles(self, words: list[str]) -> list[str]:
+        """The words with every bundle replaced by the options that it stands for, in front."""
+        expanded: list[str] = []
+        rest: list[str] = []
+        queue = iter(words)
+        for word in queue:
+            name, equals, value = word.removeprefix("--").partition("=")
+            if word.startswith("--") and name in self._bundles:
+                value = value if equals else next(queue, "")
+                if value != "null":
+                    values = self._bundles[name](value)
+                    expanded += [f"--{option}={_as_text(one)}" for option, one in values.items()]
+            else:
+                rest.append(word)
+        return expanded + rest
 
     def _read_yaml(self, path: Path) -> list[str]:
         try:
@@ -112,7 +192,7 @@ class Options:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read as a config file ({error.strerror})") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
+            raise ConfigError(f"{path}: no YAML: correct it ({' '.join(str(error).split())})") from error
         if values is None:
             return []
         if not isinstance(values, dict):
@@ -139,7 +219,12 @@ class Options:
         """The nearest options: by the whole dotted name, or by its last part in another group."""
         options = [known for known in self._types if known.islower()]
         last = {known.rpartition(".")[2]: known for known in options}
-        group = [known for known in options if known.startswith(name.partition(".")[0] + ".")]
+        last |= {other: known for other, known in _ALSO_CALLED.items() if known in options}
+        first, dot, rest = name.partition(".")
+        group = [known for known in options if known.startswith(first + ".")]
+        mappings = [known for known in options if get_origin(self._types[known]) is dict]
+        if dot and (close := get_close_matches(first, mappings, n=1)):
+            return f"did you mean '{close[0]}.{rest}'?"
         if name.rpartition(".")[2] in last:
             return f"did you mean '{last[name.rpartition('.')[2]]}'?"
         for names in (options, group):
@@ -217,6 +302,23 @@ def _underscore(word: str) -> str:
         return word
     name, equals, value = word[2:].partition("=")
     return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def _holds_texts(kind: Any) -> bool:
+    """Whether a type is a list of texts or a mapping of texts to texts, or one of them or ``None``."""
+    parts = get_args(kind)
+    if get_origin(kind) in (Union, types.UnionType):
+        return all(part is type(None) or _holds_texts(part) for part in parts)
+    return get_origin(kind) in (tuple, dict) and set(parts) <= {str, Ellipsis}
+
+
+def _quote_elements(value: str) -> str:
+    """A list or mapping as it is written on the command line, with every element a text."""
+    try:
+        elements = yaml.load(value, yaml.BaseLoader)  # knows texts alone
+    except yaml.YAMLError:
+        return value
+    return json.dumps(elements, ensure_ascii=False) if isinstance(elements, list | dict) else value
 
 
 def _as_text(value: Any) -> str:

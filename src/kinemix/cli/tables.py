@@ -9,9 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from kinemix.config import to_dict
 from kinemix.deploy.predict import Answer
 from kinemix.engine.measure import Measurement
+from kinemix.engine.progress import PlainConsole
 from kinemix.evaluate.metrics import Metrics
+from kinemix.evaluate.protocol import describe_protocol
+from kinemix.models.foreign import Conversion, report_to_dict
 
 _LARGEST_CONFUSION = 20
 """Classes up to which the confusion matrix is printed; beyond, the commonest mistakes are listed."""
@@ -64,6 +68,29 @@ def print_answers(answers: Iterable[Answer], *, form: str) -> list[Answer]:
                 table.add_row(p.label, _percent(p.score))
             console.print(table)
     return failed
+
+
+def print_conversion(conversion: Conversion, *, form: str) -> None:
+    """What became of every tensor of another project's file, and what was built from it."""
+    for assumption in conversion.assumptions:
+        print(f"note: {assumption}", file=sys.stderr)
+    model, protocol = conversion.model, describe_protocol(conversion.protocol)
+    if form == "json":
+        about = {"file": str(conversion.file), "project": conversion.project, "model": model.description}
+        report = report_to_dict(conversion.report)
+        print(json.dumps({**about, "protocol": to_dict(conversion.protocol), **report}, indent=2))
+        return
+    console = _open_console(width=240)
+    table = _start_table(left=("tensor", "in the file", "fate"), right=("shape", "in the file"))
+    for row in conversion.report.rows:
+        shapes = [_format_shape(shape) for shape in (row.shape, row.their_shape)]
+        table.add_row(row.ours or "-", row.theirs or "-", row.fate, *shapes)
+    console.print(table)
+    counts = ", ".join(f"{count} {fate}" for fate, count in conversion.report.count().items())
+    _print_line(
+        console, f"{conversion.project}: {model.description['name']}, {model.num_classes} classes: {counts}"
+    )
+    _print_line(console, f"protocol: {protocol}")
 
 
 def print_plan(facts: dict[str, Any]) -> None:
@@ -143,14 +170,18 @@ def _print_line(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True)
 
 
-def _open_console() -> Console:
-    """Standard output; 120 columns where it is no terminal, so that files hold whole tables.
+def _open_console(width: int = 120) -> Console:
+    """Standard output; so many columns where it is no terminal, so that files hold whole tables.
 
     Class and file names are the user's: nothing in them is taken for markup.
     """
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
-    console = Console(**plain)
-    return console if console.is_terminal else Console(**plain, width=120)
+    console = PlainConsole(**plain)
+    return console if console.is_terminal else PlainConsole(**plain, width=width)
+
+
+def _format_shape(shape: tuple[int, ...] | None) -> str:
+    return "-" if shape is None else " x ".join(map(str, shape)) or "number"
 
 
 def _percent(share: float) -> str:

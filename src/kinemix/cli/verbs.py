@@ -5,15 +5,28 @@ Imports stand inside the functions, so that ``--help`` answers before torch is l
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from kinemix.cli import VERBS
+from kinemix.cli.data import run_data as run_data
+from kinemix.cli.doctor import run_doctor as run_doctor
+from kinemix.cli.ensemble import run_ensemble as run_ensemble
+from kinemix.cli.networks import run_complexity as run_complexity
+from kinemix.cli.networks import run_list as run_list
 from kinemix.cli.options import Options
-from kinemix.config import Color, TrainConfig, from_dict
+from kinemix.cli.prepare import run_prepare as run_prepare
+from kinemix.config import Color, DataConfig, TrainConfig, from_dict
 from kinemix.errors import ConfigError
 
 Checkpoint = Literal["best", "last"]
+
+_DATA_OPTIONS = (
+    *("root", "class_file", "labels_start_at", "exclude_labels", "split", "task"),
+    *("max_missing", "max_unreadable", "reader"),
+)
+"""Options of ``kinemix test`` about its DATA."""
 
 
 def run_train(words: list[str]) -> int:
@@ -21,7 +34,7 @@ def run_train(words: list[str]) -> int:
     options = _declare_train()
     given = options.parse(words)
     if given.resume and given.out and (path := Path(given.out) / "config.yaml").is_file():
-        given = options.parse(["--config", str(path), *words])
+        given = _parse_resumed(options, words, path)
     values = given.as_dict()
     del values["config"]
     if source := values.pop("DATA"):
@@ -46,8 +59,12 @@ def run_test(words: list[str]) -> int:
     options = Options("test", "RUN [DATA] [--OPTION VALUE ...]", VERBS["test"])
     options.add("RUN", str, about="run directory, or one checkpoint folder in it")
     options.add("DATA", str, nargs="?", about="folder or list file; by default what the run held out")
-    options.add("--clips", int | None, about="clips a video, if other than the run's protocol")
+    options.add(
+        "--protocol", str | None, about="a paper's views instead of the run's: gsm-2clip, ...; ? lists them"
+    )
+    options.add("--clips", int | None, about="clips a video, if other than the protocol's")
     options.add("--crops", Literal[1, 3, 10] | None, about="crops a clip, likewise")
+    options.add("--keep_views", bool, False, about="write the logits of every view too")
     options.add("--reverse", bool, False, about="play the frames of each clip backwards")
     options.add("--shuffle", bool, False, about="shuffle the frames of each clip")
     options.add(
@@ -55,6 +72,7 @@ def run_test(words: list[str]) -> int:
     )
     options.add("--batch_size", int, 8, about="videos at a time")
     options.add("--workers", int, 2, about="loader processes")
+    options.add_overrides(DataConfig, _DATA_OPTIONS, group="data")
     given = options.parse(words)
     if given.reverse and given.shuffle:
         raise ConfigError("--reverse and --shuffle: give one of them")
@@ -67,9 +85,12 @@ def run_test(words: list[str]) -> int:
             given.RUN,
             given.DATA,
             checkpoint=given.checkpoint,
+            protocol=given.protocol,
             num_clips=given.clips,
             num_crops=given.crops,
+            keep_views=given.keep_views,
             order="reverse" if given.reverse else "shuffle" if given.shuffle else "forward",
+            data_options={k: v for k, v in given.data.as_dict().items() if v is not None},
             batch_size=given.batch_size,
             workers=given.workers,
         )
@@ -100,6 +121,72 @@ def run_predict(words: list[str]) -> int:
     return 2 if failed else 0
 
 
+def run_convert(words: list[str]) -> int:
+    """``kinemix convert FILE --out DIR --labels FILE``."""
+    options = Options("convert", "FILE --out DIR [--OPTION VALUE ...]", VERBS["convert"])
+    options.add("FILE", str, about=".pth, .pt, .pth.tar, .pyth or .safetensors")
+    options.add("--out", str | None, about="new folder for the checkpoint; without it, report only")
+    options.add(
+        "--labels",
+        str | None,
+        about="text file with one class name a line, or 'numbers' to number the classes",
+    )
+    options.add("--model", str | None, about="<module>_<backbone>, where the file leaves it open")
+    options.add("--num_frames", int | None, about="frames a clip, where the file leaves it open (most do)")
+    options.add(
+        "--size", int | tuple[int, int] | None, about="height and width in pixels; by default the network's"
+    )
+    options.add("--sampling", Literal["sparse", "dense"] | None, about="by default the project's")
+    options.add("--frame_stride", int | None, about="of dense sampling; by default the project's")
+    options.add("--clips", int | None, about="clips a video; by default the project's")
+    options.add("--crops", Literal[1, 3, 10] | None, about="crops a clip; likewise")
+    options.add("--model_options", dict[str, Any], {}, about="the temporal module's options, and placement")
+    options.add("--backbone_options", dict[str, Any], {}, about="passed to the backbone's constructor")
+    options.add("--allow_missing", bool, False, about="leave tensors that the file lacks as they start")
+    options.add("--allow_extra", bool, False, about="drop tensors that the network lacks")
+    options.add("--format", Literal["table", "json"], "table", about="of the report")
+    given = options.parse(words)
+
+    from kinemix.cli.tables import print_conversion
+    from kinemix.models.foreign import convert_checkpoint
+
+    conversion = convert_checkpoint(
+        given.FILE,
+        model=given.model,
+        num_frames=given.num_frames,
+        size=given.size,
+        sampling=given.sampling,
+        frame_stride=given.frame_stride,
+        num_clips=given.clips,
+        num_crops=given.crops,
+        model_options=given.model_options,
+        backbone_options=given.backbone_options,
+    )
+    print_conversion(conversion, form=given.format)
+    conversion.report.check(allow_missing=given.allow_missing, allow_extra=given.allow_extra)
+    if given.out is None:
+        return 0
+    from kinemix.data.annotations import read_class_file
+    from kinemix.data.mirror import mirror_labels
+
+    if given.labels is None:
+        raise ConfigError(
+            f"{given.FILE}: the file does not name its {conversion.model.num_classes} classes: give --labels a "
+            "text file with one name a line, or --labels numbers"
+        )
+    numbers = [str(number) for number in range(conversion.model.num_classes)]
+    names = numbers if given.labels == "numbers" else read_class_file(given.labels)
+    path = conversion.save(
+        given.out,
+        class_names=names,
+        mirrored_labels=mirror_labels(names),
+        allow_missing=given.allow_missing,
+        allow_extra=given.allow_extra,
+    )
+    print(path.parent, file=sys.stderr if given.format == "json" else sys.stdout)
+    return 0
+
+
 def run_inspect(words: list[str]) -> int:
     """``kinemix inspect MODEL``."""
     options = Options("inspect", "MODEL [--OPTION VALUE ...]", VERBS["inspect"])
@@ -114,6 +201,9 @@ def run_inspect(words: list[str]) -> int:
     )
     options.add("--model_options", dict[str, Any], {}, about="the temporal module's options, and placement")
     options.add("--backbone_options", dict[str, Any], {}, about="passed to the backbone's constructor")
+    options.add(
+        "--support", bool, False, about="try precisions, torch.compile and export, and say what works"
+    )
     options.add("--format", Literal["table", "json"], "table", about="of the output")
     given = options.parse(words)
 
@@ -130,11 +220,21 @@ def run_inspect(words: list[str]) -> int:
         "protocol": {"num_frames": given.num_frames},
     }
     config = from_dict(TrainConfig, values)
-    facts = plan(build_model(config, num_classes=given.num_classes, pretrained=False))
+    model = build_model(config, num_classes=given.num_classes, pretrained=False)
+    facts = plan(model)
+    answers = []
+    if given.support:
+        from kinemix.cli.network_tables import print_support
+        from kinemix.evaluate.support import check_support
+
+        answers = check_support(model)
+        facts["support"] = [asdict(answer) for answer in answers]
     if given.format == "json":
         print(json.dumps(facts, indent=2))
     else:
         print_plan(facts)
+        if answers:
+            print_support({given.MODEL: answers})
     return 0
 
 
@@ -190,12 +290,31 @@ def run_demo(words: list[str]) -> int:
     """``kinemix demo``."""
     options = Options("demo", "[--OPTION VALUE ...]", VERBS["demo"])
     options.add("--out", str, "demo", about="folder for videos, runs, summary.json and the page")
+    options.add("--models", str, nargs="+", about="networks to put to the test; by default TSN and MSTNet")
     given = options.parse(words)
 
     from kinemix.demo import run_demo as show
 
-    show(out=Path(given.out))
+    show(out=Path(given.out), models=given.models or None)
     return 0
+
+
+def _expand_protocol(name: str) -> dict[str, Any]:
+    from kinemix.evaluate.named_protocols import find_protocol
+
+    return {f"protocol.{field}": value for field, value in find_protocol(name).views.items()}
+
+
+def _parse_resumed(options: Options, words: list[str], path: Path) -> Any:
+    """The options of a run that goes on: its own, and behind them those on the command line."""
+    cure = f"without the options in {path} the run cannot be resumed: restore the file, or start a new run"
+    try:
+        given = options.parse(["--config", str(path), *words])
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {cure}") from error
+    if not given.data.source:
+        raise ConfigError(f"{path}: names no data; {cure}")
+    return given
 
 
 def _declare_train() -> Options:
@@ -204,4 +323,7 @@ def _declare_train() -> Options:
         "DATA", str, nargs="?", about="a folder with one folder a class, or a list file (data.source)"
     )
     options.add_config(TrainConfig, skip=("protocol.input",))
+    options.add_bundle(
+        "protocol.name", _expand_protocol, about="a paper's views: gsm-2clip, ...; ? lists them"
+    )
     return options

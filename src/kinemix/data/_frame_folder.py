@@ -1,5 +1,6 @@
 """A folder of images as a video: frame i is the i-th file in the order a person would count them."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,15 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kinemix.data._frames import ASSUMED_FRAME_RATE, VideoFacts, even_timestamps, scale_to_short_side
+from kinemix.data.segment import Segment
 from kinemix.errors import UnreadableVideoError
 from kinemix.types import Video
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+_FLOW = re.compile(
+    r"flow_?[xyuv]?_?\d", re.IGNORECASE
+)  # beside img_00001.jpg in folders made for two streams
+_NUMBERED = re.compile(r"(\D*)(\d+)(\.(?:jpg|jpeg|png))", re.IGNORECASE)
 
 
 class FrameFolderSource:
@@ -26,15 +32,9 @@ class FrameFolderSource:
     backend = "images"
     note: str | None = None
 
-    def __init__(self, path: Path, *, short_side: int | None) -> None:
+    def __init__(self, path: Path, *, short_side: int | None, segment: Segment | None = None) -> None:
         self.path = path
-        try:
-            names = [entry.name for entry in path.iterdir() if entry.suffix.lower() in _IMAGE_SUFFIXES]
-        except OSError as error:
-            raise UnreadableVideoError(path, f"the folder cannot be listed ({error.strerror})") from error
-        self._names = sorted((name for name in names if not name.startswith(".")), key=_natural_key)
-        if not self._names:
-            raise UnreadableVideoError(path, "a folder without JPEG or PNG images")
+        self._names = list_frames(path, segment)
         first = self._open(self._names[0])
         self._height, self._width = scale_to_short_side(first.height, first.width, short_side)
         count = len(self._names)
@@ -72,6 +72,58 @@ class FrameFolderSource:
 
     def close(self) -> None:
         """Nothing stays open between reads."""
+
+
+def list_frames(path: Path, segment: Segment | None = None) -> list[str]:
+    """Names of the images of a folder in order; those of a segment alone.
+
+    Raises:
+        UnreadableVideoError: there are none, or the folder cannot be listed.
+    """
+    try:
+        if segment is not None and (counted := _count_names(path, segment)):
+            return counted
+        names = _list_names(path)
+    except OSError as error:
+        raise UnreadableVideoError(path, f"the folder cannot be listed ({error.strerror})") from error
+    if not names:
+        raise UnreadableVideoError(path, "a folder without JPEG or PNG images")
+    if segment is None:
+        return names
+    inside = segment.find_frames(even_timestamps(len(names), ASSUMED_FRAME_RATE), path=path)
+    return names[inside.start : inside.stop]
+
+
+def _list_names(path: Path) -> list[str]:
+    """The frames of a folder in order. Optical flow that was extracted beside them is none of them."""
+    names = [
+        entry.name
+        for entry in path.iterdir()
+        if entry.suffix.lower() in _IMAGE_SUFFIXES and not entry.name.startswith(".")
+    ]
+    pictures = [name for name in names if not _FLOW.match(name)]
+    return sorted(pictures or names, key=_natural_key)
+
+
+def _count_names(path: Path, segment: Segment) -> list[str] | None:
+    """The names of a segment's frames, counted up from one of them: listing the frames of an hour takes long.
+
+    None where that cannot be: a segment in seconds, or the first or last of the names does not exist.
+    """
+    if segment.unit != "frames":
+        return None
+    with os.scandir(path) as children:
+        some = next((found for child in children if (found := _NUMBERED.fullmatch(child.name))), None)
+    if some is None or _FLOW.match(some[0]):
+        return None
+    before, digits, after = some.groups()
+
+    def name(number: int) -> str:
+        return f"{before}{number:0{len(digits)}d}{after}"
+
+    origin = 0 if (path / name(0)).exists() else 1
+    names = [name(origin + index) for index in range(int(segment.start), int(segment.stop))]
+    return names if names and all((path / end).exists() for end in (names[0], names[-1])) else None
 
 
 def _natural_key(name: str) -> list[tuple[int, int, str]]:

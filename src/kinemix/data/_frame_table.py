@@ -19,11 +19,11 @@ from kinemix.data._container import Decoding, has_decoder
 from kinemix.errors import UnreadableVideoError
 
 # Codecs in which a key packet starts a run that decodes alone (a GIF's frames build on each other).
-_SEEKABLE_CODECS = {
+SEEKABLE_CODECS = {
     *("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "mpeg4", "mpeg1video", "mpeg2video", "mjpeg"),
 }
 # Containers that state the presentation time of every packet and keep an index of the key ones.
-_INDEXED_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
+INDEXED_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
 
 
 class AstrayError(Exception):
@@ -88,7 +88,7 @@ def tabulate_by_decoding(stream: Stream, *, keep_bytes: int) -> tuple[FrameTable
         if not times:
             raise UnreadableVideoError(stream.path, decoding.explain_no_frames())
         problem = decoding.describe_failures()
-    seekable = codec in _SEEKABLE_CODECS and increase_strictly(times)
+    seekable = codec in SEEKABLE_CODECS and increase_strictly(times)
     table = FrameTable(tuple(times), tuple(key_frames) if seekable else (), decoded=True, problem=problem)
     return table, pictures
 
@@ -105,9 +105,9 @@ def tabulate_by_packets(stream: Stream) -> tuple[FrameTable, list[VideoFrame]] |
     """
     with stream.open() as decoding:
         formats = set(decoding.container.format.name.split(","))
-        if not has_decoder(decoding.stream) or not formats & _INDEXED_CONTAINERS:
+        if not has_decoder(decoding.stream) or not formats & INDEXED_CONTAINERS:
             return None
-        if decoding.stream.codec_context.name not in _SEEKABLE_CODECS:
+        if decoding.stream.codec_context.name not in SEEKABLE_CODECS:
             return None
         packets = [(p.pts, p.is_keyframe, p.is_discard) for p in decoding.packets() if p.size]
         if decoding.failures or decoding.truncated or decoding.encrypted or not packets:
@@ -216,11 +216,11 @@ class Walk:
         if landed > index:
             return False
         frames = self._decoding.frames(chain([packet], packets))
-        self._frames, self._position = _drop_leading(frames, packet.pts), landed
+        self._frames, self._position = drop_leading(frames, packet.pts), landed
         return True
 
 
-def _drop_leading(frames: Iterator[VideoFrame], start: int | None) -> Iterator[VideoFrame]:
+def drop_leading(frames: Iterator[VideoFrame], start: int | None) -> Iterator[VideoFrame]:
     """Without the frames shown before ``start``: they need pictures from before the seek."""
     for frame in frames:
         if frame.pts is None or start is None or frame.pts >= start:

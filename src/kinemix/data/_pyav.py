@@ -51,7 +51,7 @@ class PyavSource:
         self._seek = True
         self._walk: Walk | None = None
         self._header, self._stream = self._find_stream(num_threads, full_scan)
-        self._converter = _RgbConverter(self._pictures[0], short_side=short_side, num_threads=num_threads)
+        self._converter = RgbConverter(self._pictures[0], short_side=short_side, num_threads=num_threads)
         try:
             self._converter.convert(self._pictures[0])
         except (av.FFmpegError, ValueError) as error:
@@ -166,7 +166,7 @@ def _describe_shortfall(header: StreamHeader, timestamps: tuple[float, ...], fra
     return None
 
 
-class _RgbConverter:
+class RgbConverter:
     """Turns decoded pictures into RGB of one size: the first picture's, rotated for display and scaled down.
 
     ``short_side`` is reached in the same pass as the colour conversion, by swscale's bilinear filter, which

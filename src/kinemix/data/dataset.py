@@ -20,6 +20,7 @@ from kinemix.data.annotations import Annotations
 from kinemix.data.frame_cache import open_cached_video
 from kinemix.data.reader import Backend, open_video
 from kinemix.data.sampling import dense_train, sparse_train, trim_ends
+from kinemix.data.segment import Segment
 from kinemix.data.transforms import TrainTransform
 from kinemix.data.views import FrameReader, Order, read_views
 from kinemix.errors import UnreadableVideoError
@@ -64,8 +65,8 @@ class Batch:
     """
 
     clips: Float[Tensor, "B *views T C H W"]
-    labels: Int[Tensor, "B"]
-    indices: Int[Tensor, "B"]
+    labels: Int[Tensor, " B"]
+    indices: Int[Tensor, " B"]
     unreadable: tuple[Unreadable, ...] = ()
 
     def __len__(self) -> int:
@@ -104,10 +105,12 @@ class VideoOpener:
     short_side: int | None = None
     cache: str | None = None
 
-    def __call__(self, path: str) -> FrameReader:
+    def __call__(self, path: str, segment: Segment | None = None) -> FrameReader:
         if self.cache is None:
-            return open_video(path, backend=self.backend, short_side=self.short_side)
-        return open_cached_video(path, cache=self.cache, backend=self.backend, short_side=self.short_side)
+            return open_video(path, backend=self.backend, short_side=self.short_side, segment=segment)
+        return open_cached_video(
+            path, cache=self.cache, backend=self.backend, short_side=self.short_side, segment=segment
+        )
 
 
 class VideoDataset(torch.utils.data.Dataset[Item | Unreadable]):
@@ -133,10 +136,10 @@ class VideoDataset(torch.utils.data.Dataset[Item | Unreadable]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         sample = self.annotations.samples[index]
         try:
-            with self.open_reader(sample.path) as reader:
+            with self.open_reader(sample.path, sample.segment) as reader:
                 clip, label = self.load(reader, label=sample.label, epoch=epoch, index=index)
         except UnreadableVideoError as error:
-            return Unreadable(index, sample.path, error.reason)
+            return Unreadable(index, sample.name, error.reason)
         return Item(clip, label, index)
 
 

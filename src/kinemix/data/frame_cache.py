@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from kinemix.atomic import write_atomically
+from kinemix.data._frame_folder import list_frames
 from kinemix.data.reader import Backend, VideoReader, open_video
+from kinemix.data.segment import Segment
 from kinemix.errors import DataError, UnreadableVideoError
 from kinemix.types import Video
 
@@ -51,28 +53,34 @@ class CachedVideo:
 
 
 def open_cached_video(
-    path: str | Path, *, cache: str | Path, backend: Backend = "auto", short_side: int | None = None
+    path: str | Path,
+    *,
+    cache: str | Path,
+    backend: Backend = "auto",
+    short_side: int | None = None,
+    segment: Segment | None = None,
 ) -> CachedVideo:
     """Open a video through the cache; decode and store it first if need be.
 
     Args:
         path: video file, or folder of frames.
         cache: folder of the cache, made if it is not there.
-        backend, short_side: as in :func:`kinemix.data.reader.open_video`.
+        backend, short_side, segment: as in :func:`kinemix.data.reader.open_video`. Each segment of a video
+            has an entry of its own.
 
     Raises:
         UnreadableVideoError: the video gives no frames. Nothing is stored then.
         DataError: the cache cannot be written (no permission, disk full).
     """
     try:
-        key = _make_key(path, backend=backend, short_side=short_side)
+        key = _make_key(path, backend=backend, short_side=short_side, segment=segment)
     except OSError as error:
         raise UnreadableVideoError(path, f"cannot be read ({error.strerror})") from error
     entry = Path(cache) / key[:2] / f"{key}.npy"
     frames = _map_entry(entry)
     if frames is None:
         try:
-            _build_entry(entry, path, backend=backend, short_side=short_side)
+            _build_entry(entry, path, backend=backend, short_side=short_side, segment=segment)
             frames = _map_entry(entry)
         except OSError as error:
             raise DataError(
@@ -85,11 +93,19 @@ def open_cached_video(
     return CachedVideo(str(path), frames, problem.read_text(encoding="utf-8") if problem.exists() else None)
 
 
-def _make_key(path: str | Path, *, backend: Backend, short_side: int | None) -> str:
+def _make_key(
+    path: str | Path, *, backend: Backend, short_side: int | None, segment: Segment | None = None
+) -> str:
     video = Path(path).absolute()
     facts: list[object] = [_FORMAT, str(video), backend, short_side]
+    if segment is not None:
+        facts.append(str(segment) if segment.unit == "frames" else (segment.start, segment.stop))
     # A folder's own time does not change when one of its frames is written over.
-    for file in sorted(video.iterdir()) if video.is_dir() else [video]:
+    if segment is not None and video.is_dir():
+        files = [video / name for name in list_frames(video, segment)]
+    else:
+        files = sorted(video.iterdir()) if video.is_dir() else [video]
+    for file in files:
         status = file.stat()
         facts += [file.name, status.st_size, status.st_mtime_ns]
     return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
@@ -105,9 +121,13 @@ def _map_entry(entry: Path) -> NDArray[np.uint8] | None:
     return frames if whole and frames.size else None
 
 
-def _build_entry(entry: Path, path: str | Path, *, backend: Backend, short_side: int | None) -> None:
+def _build_entry(
+    entry: Path, path: str | Path, *, backend: Backend, short_side: int | None, segment: Segment | None = None
+) -> None:
     """Decode a video into a file beside the entry, then rename. Several may do so at once; the last wins."""
-    with open_video(path, backend=backend, short_side=short_side, full_scan=True) as video:
+    # A segment is sought: decoding hours to be certain of the count of seconds would defeat the cache.
+    scan = True if segment is None else None
+    with open_video(path, backend=backend, short_side=short_side, full_scan=scan, segment=segment) as video:
         entry.parent.mkdir(parents=True, exist_ok=True)
         if video.problem is not None:
             _problem_file(entry).write_text(str(video.problem), encoding="utf-8")

@@ -5,19 +5,25 @@ stopped. In a test every sample comes exactly once, over all processes together,
 
 Workers are forked on Linux. They start at once and need no importable ``__main__``, so a script without guard
 and a notebook work too; it is safe because a worker uses one torch thread, never touches CUDA, and opens its
-own decoder, while the main process decodes nothing in other threads. Elsewhere the platform's way is used.
+own decoder, while the main process decodes nothing in other threads. Each decodes in a child that is replaced
+where a video hangs or crashes it (:mod:`kinemix.data._guarded_batches`), so that such a video is reported like
+any other that cannot be read. Elsewhere the platform's way of starting workers is used, and they decode
+themselves.
 """
 
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from kinemix.config import AugmentConfig, Protocol
+from kinemix.data._guarded import CAN_GUARD
+from kinemix.data._guarded_batches import GuardedBatches, hand_on
 from kinemix.data.annotations import Annotations
 from kinemix.data.dataset import (
     Batch,
@@ -32,6 +38,29 @@ from kinemix.data.dataset import (
 from kinemix.data.reader import Backend
 from kinemix.data.views import Order
 from kinemix.errors import ConfigError, DataError, KinemixError
+
+FRAMES_A_BATCH = 512
+"""Frames in a test batch, at most, unless one video has more: thirty views of many videos fill the memory."""
+
+
+class WorkerDeathError(DataError):
+    """A process that reads videos is gone: out of memory, crashed in a decoder, or stopped by somebody."""
+
+
+def explain_worker_death(error: Exception) -> WorkerDeathError | None:
+    """What torch says of a dead loader process, with the cure; ``None`` if the error is about something else.
+
+    torch notices a death by a signal, so its error may come up anywhere in the main process.
+    """
+    if isinstance(error, WorkerDeathError):
+        return error
+    line = str(error).partition("\n")[0]
+    if "DataLoader worker" not in line or not ("exited unexpectedly" in line or "killed by signal" in line):
+        return None
+    return WorkerDeathError(
+        f"a loader worker died ({line}): if memory or /dev/shm is short, use fewer workers (data.workers) or "
+        "smaller batches; no workers at all show a decoder that crashes"
+    )
 
 
 class TrainOrder(Sampler[list[Key]]):
@@ -111,7 +140,6 @@ class _Batches:
 
     def _fetch(self) -> Iterator[Batch]:
         batches = self._start()
-        position = self._order.start
         while True:
             try:
                 batch = next(batches)
@@ -120,9 +148,8 @@ class _Batches:
             except KinemixError as error:
                 raise _without_traceback(error) from None
             except RuntimeError as error:
-                raise self._explain(error, position) from error
+                raise self._explain(error) from error
             yield batch
-            position += 1
 
     def _start(self) -> Iterator[Batch]:
         with warnings.catch_warnings():
@@ -130,13 +157,11 @@ class _Batches:
             warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
             return iter(self._loader)
 
-    def _explain(self, error: RuntimeError, position: int) -> Exception:
+    def _explain(self, error: RuntimeError) -> Exception:
         if "timed out" in str(error):
-            keys = self._order.list_batches()[position]
-            suspects = ", ".join(self.dataset.annotations.samples[index].path for _, index in keys)
             return DataError(
-                f"no batch within {self._loader.timeout:g} s: one of these videos hangs the decoder, or the "
-                f"disk does not answer: {suspects}: remove it, or try another data.reader"
+                f"no batch within {self._loader.timeout:g} s: a video hangs the decoder, or the disk does not "
+                "answer: try another data.reader"
             )
         if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
             return DataError(
@@ -155,7 +180,7 @@ class TrainLoader(_Batches):
         """The batches of one epoch, from batch ``start`` on: the same as if all had been asked for.
 
         Raises:
-            DataError: a worker hangs or dies; decoded frames cannot be stored.
+            DataError: a worker dies; decoded frames cannot be stored.
         """
         self._order.epoch, self._order.start = epoch, start
         return self._fetch()
@@ -184,7 +209,7 @@ def build_train_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-    timeout: float = 300,
+    max_seconds: float = 120,
 ) -> TrainLoader:
     """Augmented clips in random order.
 
@@ -198,7 +223,8 @@ def build_train_loader(
         workers: processes; 0 loads in this one. The batches are the same for any number.
         rank, world_size: this process, and how many there are.
         pin_memory: page-locked batches, for CUDA.
-        timeout: seconds without a batch after which a worker counts as hung (only with workers).
+        max_seconds: for one video; a worker's child that takes longer is ended, and the video counts as
+            unreadable (Linux, with workers; elsewhere a whole batch may take that long for each of its videos).
 
     Returns:
         A loader; ``for batch in loader.epoch(3, start=0)``.
@@ -210,7 +236,9 @@ def build_train_loader(
     dataset = VideoDataset(annotations, load=load, open_reader=VideoOpener(reader, short_side, cache))
     order = TrainOrder(len(annotations), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
     collate = Collate(_clip_shape(protocol))
-    loader = _build_torch_loader(dataset, order, collate, workers, pin_memory=pin_memory, timeout=timeout)
+    loader = _build_torch_loader(
+        dataset, order, collate, workers, pin_memory=pin_memory, max_seconds=max_seconds
+    )
     return TrainLoader(dataset, order, loader)
 
 
@@ -228,27 +256,40 @@ def build_test_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-    timeout: float = 300,
+    max_seconds: float = 120,
 ) -> TestLoader:
     """All views of every video, in order.
 
     Args:
         annotations: who is tested.
         protocol: frames, clips, crops, size, normalisation.
-        batch_size: videos (not views) a batch.
+        batch_size: videos (not views) a batch, at most; fewer where they have very many views, and one where
+            their frames keep their own shapes.
         order: what happens to the sampled frames of each clip (:func:`kinemix.data.views.read_views`).
         seed: of ``order="shuffle"``.
-        reader, short_side, cache, workers, rank, world_size, pin_memory, timeout: as in
+        reader, short_side, cache, workers, rank, world_size, pin_memory, max_seconds: as in
             :func:`build_train_loader`.
 
     Returns:
         A loader; ``for batch in loader`` gives clips B V T C H W.
     """
+    frames_a_video = protocol.num_frames * protocol.num_clips * protocol.num_crops
+    batch_size = min(batch_size, max(1, FRAMES_A_BATCH // frames_a_video))
+    if protocol.crop_size == "frame":
+        batch_size = 1  # videos of different shapes do not stack; whoever tests joins those that do
     load = TestViews(protocol=protocol, order=order, seed=seed)
     dataset = VideoDataset(annotations, load=load, open_reader=VideoOpener(reader, short_side, cache))
     turns = TestOrder(len(annotations), batch_size=batch_size, rank=rank, world_size=world_size)
     collate = Collate((protocol.num_clips * protocol.num_crops, *_clip_shape(protocol)))
-    loader = _build_torch_loader(dataset, turns, collate, workers, pin_memory=pin_memory, timeout=timeout)
+    loader = _build_torch_loader(
+        dataset,
+        turns,
+        collate,
+        workers,
+        own_shapes=protocol.crop_size == "frame",
+        pin_memory=pin_memory,
+        max_seconds=max_seconds,
+    )
     return TestLoader(dataset, turns, loader)
 
 
@@ -262,16 +303,20 @@ def _build_torch_loader(
     collate: Collate,
     workers: int,
     *,
+    own_shapes: bool = False,
     pin_memory: bool,
-    timeout: float,
+    max_seconds: float,
 ) -> DataLoader:
+    guarded = workers > 0 and CAN_GUARD
+    batches = GuardedBatches(dataset, collate=collate, own_shapes=own_shapes, max_seconds=max_seconds)
+    join: Callable[[Any], Batch] = hand_on if guarded else collate
     return DataLoader(
-        dataset,
+        batches if guarded else dataset,
         batch_sampler=order,
-        collate_fn=collate,
+        collate_fn=join,
         num_workers=workers,
         pin_memory=pin_memory,
-        timeout=timeout if workers else 0,
+        timeout=max_seconds * order.batch_size if workers and not guarded else 0,
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         persistent_workers=workers > 0,
@@ -297,3 +342,6 @@ def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    info = torch.utils.data.get_worker_info()
+    if info is not None and isinstance(info.dataset, GuardedBatches):
+        info.dataset.start()

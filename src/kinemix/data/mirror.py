@@ -17,6 +17,8 @@ _DIRECTIONS = {
     r"left": "<left>",
     r"right": "<right>",
 }
+# "pulling it right out" is no direction.
+_ADVERB = r"(?<![A-Za-z])(?i:right)(?=\s+(?i:out|away|after|before|now)(?![A-Za-z]))"
 _OPPOSITE = {"<left>": "<right>", "<right>": "<left>", "<cw>": "<ccw>", "<ccw>": "<cw>"}
 
 
@@ -90,6 +92,7 @@ def reverse_labels(class_names: Sequence[str], pairs: Mapping[str, str]) -> tupl
 
 def _name_directions(name: str) -> str:
     """The name in lower case with every direction word replaced by its mark and one kind of separator."""
+    name = re.sub(_ADVERB, "straight", name)
     for words, mark in _DIRECTIONS.items():
         for word in (rf"(?<![A-Za-z])(?i:{words})(?![A-Za-z])", _capitalised(words)):
             name = re.sub(word, f" {mark} ", name)

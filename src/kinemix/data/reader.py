@@ -9,17 +9,26 @@ from collections.abc import Iterable
 from operator import index as as_index
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypedDict
 
 import torch
 
 from kinemix.data._frame_folder import FrameFolderSource
 from kinemix.data._frames import FrameSource, refuse_index
 from kinemix.data._pyav import PyavSource
+from kinemix.data._segment import SegmentSource, SlicedSource
+from kinemix.data._shard import ShardSource, is_shard
+from kinemix.data.segment import Segment
 from kinemix.errors import ConfigError, DataError, UnreadableVideoError
 from kinemix.types import Video
 
 Backend: TypeAlias = Literal["auto", "pyav", "torchcodec"]
+
+
+class _FileOptions(TypedDict):
+    short_side: int | None
+    num_threads: int
+    full_scan: bool | None
 
 
 class VideoReader:
@@ -128,6 +137,7 @@ def open_video(
     short_side: int | None = None,
     num_threads: int = 1,
     full_scan: bool | None = None,
+    segment: Segment | None = None,
 ) -> VideoReader:
     """Open a video file, or a folder of JPEG or PNG frames.
 
@@ -149,6 +159,10 @@ def open_video(
             which reading the frames there notices and mends (``num_frames`` then shrinks). None: certain
             where the decoded video fits in 128 MiB, which costs little because the pictures are kept for
             reading; packets where it does not.
+        segment: Read only this part, as a video of its own: its frames count from 0. A part in seconds of a
+            sound file is found by seeking, so a long video costs no more than a short one; a part in frames
+            of a folder opens no more images than are asked for. Of a shard of prepared clips
+            (:mod:`kinemix.data._shard`) it names the clip.
 
     Raises:
         UnreadableVideoError: No frame can be had; the reason says why (missing, empty, not a video, audio
@@ -161,16 +175,31 @@ def open_video(
     if backend not in ("auto", "pyav", "torchcodec"):
         raise ConfigError(f"backend={backend!r}: choose 'auto', 'pyav' or 'torchcodec'")
     place = Path(path)
+
+    def open_whole() -> FrameSource:
+        options: _FileOptions = {
+            "short_side": short_side, "num_threads": num_threads, "full_scan": full_scan
+        }  # fmt: skip
+        if backend == "torchcodec":
+            # Imported late: it is optional and takes seconds to load.
+            from kinemix.data._torchcodec import TorchcodecSource
+
+            return TorchcodecSource(place, **options)
+        return PyavSource(place, **options)
+
     source: FrameSource
     if _is_folder(place):
-        source = FrameFolderSource(place, short_side=short_side)
-    elif backend == "torchcodec":
-        # Imported late: it is optional and takes seconds to load.
-        from kinemix.data._torchcodec import TorchcodecSource
-
-        source = TorchcodecSource(place, short_side=short_side, num_threads=num_threads, full_scan=full_scan)
+        source = FrameFolderSource(place, short_side=short_side, segment=segment)
+    elif is_shard(place):
+        source = ShardSource(place, segment, short_side=short_side)
+    elif segment is None:
+        source = open_whole()
+    elif segment.unit == "seconds" and not full_scan:
+        source = SegmentSource(
+            place, segment, short_side=short_side, num_threads=num_threads, open_whole=open_whole
+        )
     else:
-        source = PyavSource(place, short_side=short_side, num_threads=num_threads, full_scan=full_scan)
+        source = SlicedSource(open_whole(), segment, place)
     return VideoReader(place, source)
 
 

@@ -3,6 +3,7 @@
 :func:`open_splits` serves training, :func:`open_annotations` a test on other data.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +13,18 @@ from typing import Literal
 from kinemix.config import DataConfig
 from kinemix.data.annotations import (
     Annotations,
+    Entry,
     Listing,
     Part,
     check_paths,
     collect_class_names,
+    describe_missing,
     index_labels,
     name_numbers,
     read_class_file,
 )
 from kinemix.data.catalog.base import VIDEO_SUFFIXES, Dataset
+from kinemix.data.catalog.official import OfficialDataset
 from kinemix.data.splits import describe_split, find_groups, hold_out, make_fold
 from kinemix.errors import ConfigError, DataError
 from kinemix.registry import Shelf
@@ -40,12 +44,14 @@ class Splits:
         train, val: who is trained on and who is held out.
         class_names: of both, in the order of their indices.
         notices: what the user should know (ignored files, missing videos, groups, classes without samples).
+        missing: paths of videos that are listed but not there; they are on neither side.
     """
 
     train: Annotations
     val: Annotations
     class_names: tuple[str, ...]
     notices: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def open_splits(data: DataConfig) -> Splits:
@@ -61,9 +67,13 @@ def open_splits(data: DataConfig) -> Splits:
     """
     if not data.source:
         raise ConfigError("data.source: nothing given: name a folder with one folder a class, or a list file")
-    listings = [list_videos(data.source, root=data.root, group_by=data.group_by)]
-    if data.val_source is not None:
-        listings.append(list_videos(data.val_source, root=data.root, group_by=data.group_by))
+    listings = [
+        list_videos(
+            source, root=data.root, group_by=data.group_by, split=data.split, task=data.task, told_by=option
+        )
+        for source, option in ((data.source, "data.source"), (data.val_source, "data.val_source"))
+        if source is not None
+    ]
     notices = [notice for listing in listings for notice in listing.notices]
     names = read_class_file(data.class_file) if data.class_file else None
     listings = list(
@@ -71,19 +81,25 @@ def open_splits(data: DataConfig) -> Splits:
             listings, names=names, names_from=str(data.class_file), labels_start_at=data.labels_start_at
         )
     )
-    notices += check_paths(listings, cure=_cure_of_missing(data.root))
+    missing = check_paths(listings, cure=_cure_of_missing(data.root), max_missing=data.max_missing)
+    notices += describe_missing(missing, total=sum(len(listing.entries) for listing in listings))
     pool, held, more = _choose_parts(listings, data)
     notices += more
     used = [listing for listing in (pool, held) if listing is not None]
-    class_names = collect_class_names(used, order=names, exclude=data.exclude_labels)
+    official = None if names else pool.class_names
+    class_names = collect_class_names(
+        used, order=names or official, exclude=data.exclude_labels, allow_empty=official is not None
+    )
     pooled = index_labels(pool, class_names, exclude=data.exclude_labels)
     if held is not None:
         train, val = pooled, index_labels(held, class_names, exclude=data.exclude_labels)
     else:
         train, val, more = _split(pooled, data)
         notices += more
+    # Who is held out was drawn with them: a video that comes back or goes must move no other.
+    train, val = _leave_out(train, missing), _leave_out(val, missing)
     notices += describe_split(train, val)
-    return Splits(train, val, class_names, tuple(notices))
+    return Splits(train, val, class_names, tuple(notices), tuple(entry.path for entry in missing))
 
 
 def open_annotations(
@@ -94,17 +110,25 @@ def open_annotations(
     root: str | None = None,
     labels_start_at: int | None = None,
     exclude_labels: Sequence[str] = (),
+    class_file: str | None = None,
+    first_number: int = 0,
+    split: str | None = None,
+    task: str | None = None,
+    max_missing: float = 0.1,
 ) -> tuple[Annotations, tuple[str, ...]]:
     """Read a dataset to test a run on: labels become indices into the run's class names.
 
     Args:
         source: folder or list file.
-        class_names: of the run. Numbers in a list are looked up among them if they are numbers too, and
-            count them off from ``labels_start_at`` otherwise.
+        class_names: of the run. Numbers in a list count off these names, or those in ``class_file``; where the
+            names are numbers too, they are the same numbers.
         part: of the dataset; ``auto`` is its test part, else its val part, else everything.
         root: folder that relative paths in a list file start from.
         labels_start_at: number of the first class.
         exclude_labels: classes of the data to leave out.
+        class_file: names in the order of the numbers, where ``class_names`` are not all of them.
+        first_number: number of the run's first class, where its names are numbers.
+        split, task, max_missing: as in :class:`kinemix.config.DataConfig`.
 
     Returns:
         The samples, and notices for the user.
@@ -112,46 +136,93 @@ def open_annotations(
     Raises:
         DataError: as :func:`open_splits`; a class that the run does not know; no sample in that part.
     """
-    listing = list_videos(source, root=root, group_by=None)
-    if not all(name.isdecimal() for name in class_names):
-        (listing,) = name_numbers(
-            [listing], names=class_names, names_from="the model", labels_start_at=labels_start_at
-        )
+    listing = list_videos(source, root=root, group_by=None, split=split, task=task, told_by="DATA")
+    if class_file is not None:
+        names, names_from = read_class_file(class_file), class_file
+    else:
+        names, names_from = tuple(class_names), "the model"
+        if all(re.fullmatch(r"0|[1-9]\d*", name) for name in names):
+            labels = [entry.label for entry in listing.entries if entry.label.isdecimal()]
+            names = tuple(map(str, range(first_number, max(map(int, (*names, *labels))) + 1)))
+            labels_start_at = first_number if labels_start_at is None else labels_start_at
+    (listing,) = name_numbers([listing], names=names, names_from=names_from, labels_start_at=labels_start_at)
     wanted = _PARTS_TO_TEST if part == "auto" else () if part == "all" else (part,)
     chosen = next((name for name in wanted if name in listing.parts), None)
     if chosen is not None:
         listing = _select(listing, [chosen])
     elif part not in ("auto", "all"):
         raise DataError(f"{source}: has no part {part!r}; {_name_parts(listing)}")
-    missing = check_paths([listing], cure=_cure_of_missing(root))
-    annotations = index_labels(listing, class_names, exclude=exclude_labels)
+    missing = check_paths([listing], cure=_cure_of_missing(root), max_missing=max_missing)
+    annotations = _leave_out(index_labels(listing, class_names, exclude=exclude_labels), missing)
     if not annotations.samples:
-        raise DataError(f"{source}: no samples are left after exclude_labels: leave fewer out")
-    return annotations, (*listing.notices, *missing)
+        raise DataError(f"{source}: no samples are left after data.exclude_labels: leave fewer out")
+    notices = describe_missing(missing, total=len(listing.entries))
+    return annotations, (*listing.notices, *notices)
 
 
-def list_videos(source: str, *, root: str | None, group_by: str | None) -> Listing:
+def list_videos(
+    source: str,
+    *,
+    root: str | None,
+    group_by: str | None,
+    split: str | None = None,
+    task: str | None = None,
+    told_by: str = "data.source",
+) -> Listing:
     """What a source holds, whatever kind of dataset it is.
 
-    ``name:path`` says which kind (``folder:data/gestures``); a path alone is recognised.
+    ``name:path`` says which kind (``folder:data/gestures``, ``ssv2:data/ssv2``); a path alone is recognised.
+
+    Args:
+        source: as above.
+        root, group_by: as in :meth:`Dataset.list_videos`.
+        split, task: as in :class:`kinemix.config.DataConfig`; datasets with published splits know them.
+        told_by: option or argument that named the source, for messages.
 
     Raises:
         DataError: there is nothing at that path, or it is no dataset.
+        ConfigError: a split or task for a dataset that has none, or not that one.
     """
-    name, _, rest = source.partition(":")
-    if rest and name in DATASETS:
-        kind, path = DATASETS.get(name), Path(rest).expanduser()
-    else:
-        path = Path(source).expanduser()
-        kind = _recognise(path)
+    named, path = locate_source(source)
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder: check data.source")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise DataError(f"{path}: no such file or folder: check {told_by}")
+    kind = named or _recognise(path)
+    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
         raise DataError(
             f"{path}: one video is no dataset: name a folder with one folder a class, or a list file of paths "
             "and labels"
         )
+    if issubclass(kind, OfficialDataset):
+        listing = kind.list_split(path, root=root, split=split, task=task)
+        found = f"{path}: read as {kind.facts.title} ('folder:{path}' reads class folders only)"
+        return listing if named else replace(listing, notices=(found, *listing.notices))
+    for option, value in (("split", split), ("task", task)):
+        if value is not None:
+            raise ConfigError(
+                f"data.{option}={value}: {path} is read as {kind.name!r}, which has none: leave it out, or name "
+                f"the dataset, as in ucf101:{path}"
+            )
     return kind.list_videos(path, root=root, group_by=group_by)
+
+
+def locate_source(source: str) -> tuple[type[Dataset] | None, Path]:
+    """The kind that a source names, if it names one (``name:path``), and its path."""
+    name, _, rest = source.partition(":")
+    named = find_dataset(name) if rest else None
+    return named, Path(rest if named is not None else source).expanduser()
+
+
+def find_dataset(name: str) -> type[Dataset] | None:
+    """The dataset of that name or alias, however it is spelt (``ssv2``, ``UCF-101``); ``None`` if there is none."""
+    if name in DATASETS:
+        return DATASETS.get(name)
+    wanted = re.sub(r"[\W_]", "", name).lower()
+    for known in DATASETS.names():
+        kind = DATASETS.get(known)
+        aliases = kind.aliases if issubclass(kind, OfficialDataset) else ()
+        if wanted in {re.sub(r"[\W_]", "", alias).lower() for alias in (known, *aliases)}:
+            return kind
+    return None
 
 
 def _recognise(path: Path) -> type[Dataset]:
@@ -160,7 +231,9 @@ def _recognise(path: Path) -> type[Dataset]:
     for name in sorted(DATASETS.names(), key=lambda name: name in general):
         if DATASETS.get(name).recognises(path):
             return DATASETS.get(name)
-    raise DataError(f"{path}: no such file or folder: check data.source")
+    raise DataError(
+        f"{path}: is neither a folder nor a file: name a folder with one folder a class, or a list"
+    )
 
 
 def _choose_parts(listings: Sequence[Listing], data: DataConfig) -> tuple[Listing, Listing | None, list[str]]:
@@ -239,6 +312,13 @@ def _find_groups(
         "never on both sides of the split"
     )
     return replace(pooled, samples=samples), groups, [notice]
+
+
+def _leave_out(annotations: Annotations, missing: Sequence[Entry]) -> Annotations:
+    if not missing:
+        return annotations
+    paths = {entry.path for entry in missing}
+    return replace(annotations, samples=tuple(s for s in annotations.samples if s.path not in paths))
 
 
 def _cure_of_missing(root: str | None) -> str:

@@ -149,10 +149,15 @@ def resize_to_cover(frames: Video, size: tuple[int, int], crop_fraction: float) 
         crop_fraction: above 0, at most 1.
     """
     H, W = frames.shape[-2:]
-    wanted = [int(side / crop_fraction + 1e-6) for side in size]
+    wanted = cover_size(size, crop_fraction)
     ratio = max(wanted[0] / H, wanted[1] / W)
     resized = [max(wanted[0], int(H * ratio + 1e-6)), max(wanted[1], int(W * ratio + 1e-6))]
     return F.resize(frames, resized, antialias=True)
+
+
+def cover_size(size: tuple[int, int], crop_fraction: float) -> tuple[int, int]:
+    """The largest crop of the network's aspect that every resized frame has: 256 x 256 for 224 and 0.875."""
+    return int(size[0] / crop_fraction + 1e-6), int(size[1] / crop_fraction + 1e-6)
 
 
 def center_crop(frames: Tensor, size: tuple[int, int]) -> Tensor:

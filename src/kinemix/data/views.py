@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as F
 
 from kinemix.config import Protocol
 from kinemix.data.sampling import dense_test, sparse_test
-from kinemix.data.transforms import center_crop, normalize_clip, resize_to_cover
+from kinemix.data.transforms import center_crop, cover_size, normalize_clip, resize_to_cover
 from kinemix.errors import ConfigError
 from kinemix.types import Video
 
@@ -54,7 +54,8 @@ def read_views(reader: FrameReader, protocol: Protocol, *, order: Order = "forwa
     Returns:
         V T C h w, float32, V = num_clips x num_crops; the crops of clip 0 come first. Of 3 crops the order is
         left, centre, right (top, centre, bottom of a tall frame); of 10, the four corners and the centre,
-        then their mirror images.
+        then their mirror images. h, w are the network's input, unless ``protocol.crop_size`` says otherwise;
+        with ``frame`` they are the video's own.
 
     Raises:
         UnreadableVideoError: the video gives no frames.
@@ -88,7 +89,11 @@ def sample_clip(num_video_frames: int, protocol: Protocol, *, clip: int) -> list
 
 def crop_views(frames: Video, protocol: Protocol) -> list[Video]:
     """The protocol's crops of resized frames, each T C h w."""
+    if protocol.crop_size == "frame":
+        return [frames]
     size = protocol.input.size
+    if protocol.crop_size == "short_side":
+        size = cover_size(size, protocol.crop_fraction)
     if protocol.num_crops == 1:
         return [center_crop(frames, size)]
     if protocol.num_crops == 3:

@@ -18,11 +18,10 @@ from torchvision.transforms.v2 import functional as F
 from kinemix.config import Protocol
 from kinemix.data.reader import Backend, open_video
 from kinemix.data.views import FrameReader, Order, read_views
-from kinemix.engine.training_state import find_checkpoint
 from kinemix.errors import CheckpointError, ConfigError, KinemixError, LayoutError
 from kinemix.evaluate.evaluator import check_finite, score_views
 from kinemix.evaluate.protocol import describe_protocol, protocol_from_dict
-from kinemix.models.checkpoint import load_checkpoint
+from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
 from kinemix.models.video import VideoModel
 from kinemix.types import Video
 
@@ -73,7 +72,7 @@ class Recogniser:
         *,
         protocol: Protocol,
         class_names: Sequence[str],
-        mirrored_labels: Sequence[int] | None = None,
+        mirrored_labels: Sequence[int | None] | None = None,
         short_side: int | None = None,
         reader: Backend = "auto",
         device: torch.device | str = "cpu",
@@ -114,7 +113,7 @@ class Recogniser:
             except KinemixError as error:
                 yield Answer(path=str(path), error=str(error))
 
-    def score(self, video: VideoLike, *, order: Order = "forward") -> Float[Tensor, "K"]:
+    def score(self, video: VideoLike, *, order: Order = "forward") -> Float[Tensor, " K"]:
         """Logits of one video, averaged over the protocol's views.
 
         Raises:
@@ -140,9 +139,11 @@ class Recogniser:
     def _open(self, video: VideoLike) -> FrameReader:
         if isinstance(video, Tensor):
             return _TensorReader(video, short_side=self.short_side)
+        if not isinstance(video, str | PathLike):
+            raise LayoutError(_explain_kind(video))
         return open_video(video, backend=self.reader, short_side=self.short_side)
 
-    def _rank(self, logits: Float[Tensor, "K"], top: int) -> list[Prediction]:
+    def _rank(self, logits: Float[Tensor, " K"], top: int) -> list[Prediction]:
         _check_top(top)
         scores = logits.softmax(dim=0)
         best = logits.argsort(descending=True, stable=True)[:top].tolist()
@@ -245,6 +246,19 @@ def _as_video(frames: Tensor) -> Video:
             "give the frames as they are decoded; the protocol normalises them"
         )
     return (frames * 255).round().to(torch.uint8)
+
+
+def _explain_kind(video: object) -> str:
+    """What to do with something that is neither a path nor a tensor."""
+    kind = f"{type(video).__module__}.{type(video).__qualname__}".removeprefix("builtins.")
+    wanted = f"a video is the path of a file or folder, or a tensor T C H W, not {kind}"
+    if hasattr(video, "__array__") or hasattr(video, "__array_interface__"):
+        shape = tuple(getattr(video, "shape", ()))
+        turned = ".permute(0, 3, 1, 2)" if len(shape) == 4 and shape[-1] in (1, 3) else ""
+        return f"{wanted}: use torch.from_numpy(video){turned}"
+    if isinstance(video, list | tuple):
+        return f"{wanted}: predict_files takes many files; torch.stack(frames) makes one tensor of frames"
+    return wanted
 
 
 def _check_top(top: int) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 from lightning.fabric import Fabric
 
-from kinemix.engine.run_directory import count_cores
+from kinemix.engine.environment import count_cores
 from kinemix.errors import ConfigError, KinemixError
 
 T = TypeVar("T")
@@ -33,6 +33,12 @@ def launch_fabric(
     Raises:
         ConfigError: the machine has no such devices.
     """
+    # Asked before Lightning is, which would print what it has found first, or start any number of processes.
+    if not _is_accelerated(accelerator):
+        if precision == "16-mixed":
+            raise ConfigError("machine.precision is 16-mixed: the CPU cannot; use bf16-mixed or 32")
+        if devices > count_cores():
+            raise ConfigError(f"machine.devices is {devices}: this machine has {count_cores()} cores")
     strategy = "ddp" if devices * nodes > 1 else "auto"
     try:
         fabric = Fabric(
@@ -46,8 +52,6 @@ def launch_fabric(
         raise ConfigError(
             f"machine.accelerator={accelerator}, machine.devices={devices}: {' '.join(str(error).split())}"
         ) from error
-    if precision == "16-mixed" and fabric.device.type == "cpu":
-        raise ConfigError("machine.precision is 16-mixed: the CPU cannot; use bf16-mixed or 32")
     fabric.launch()
     torch.set_num_threads(threads or max(1, count_cores() // devices))
     return fabric
@@ -89,3 +93,7 @@ def gather(fabric: Fabric, value: T) -> list[T]:
 def any_process(fabric: Fabric, value: bool) -> bool:
     """Whether it is true in any process."""
     return value if fabric.world_size == 1 else any(gather(fabric, value))
+
+
+def _is_accelerated(accelerator: str) -> bool:
+    return accelerator != "cpu" and (accelerator != "auto" or torch.accelerator.is_available())

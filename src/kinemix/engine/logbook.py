@@ -10,6 +10,7 @@ from typing import IO, Any
 from torch.utils.tensorboard import SummaryWriter
 
 from kinemix.atomic import write_atomically
+from kinemix.engine.training_state import Position
 
 FILE_NAME = "log.jsonl"
 
@@ -40,17 +41,17 @@ class Logbook:
 
     Args:
         directory: the run directory.
-        resume_at: iteration from which a resumed run goes on: what an earlier process wrote after that
-            iteration will be written again, so it is dropped. ``None`` starts afresh.
+        resume_at: position from which a resumed run goes on: what an earlier process wrote after it will be
+            written again, so it is dropped. ``None`` starts afresh.
     """
 
-    def __init__(self, directory: Path, *, resume_at: int | None = None) -> None:
+    def __init__(self, directory: Path, *, resume_at: Position | None = None) -> None:
         self.path = directory / FILE_NAME
         if resume_at is not None and self.path.exists():
             _drop_records_after(self.path, resume_at)
         self._file: IO[str] = self.path.open("a", encoding="utf-8")
         # TensorBoard purges from the step named on; the point at the checkpoint's own iteration is kept.
-        purge = None if resume_at is None else resume_at + 1
+        purge = None if resume_at is None else resume_at.iteration + 1
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
 
     def write(self, kind: str, *, iteration: int, epoch: float, **values: Any) -> None:
@@ -99,7 +100,13 @@ def read_log(directory: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _drop_records_after(path: Path, iteration: int) -> None:
-    kept = [record for record in read_log(path.parent) if record["iteration"] <= iteration]
+def _drop_records_after(path: Path, position: Position) -> None:
+    kept = [
+        record
+        for record in read_log(path.parent)
+        if record["iteration"] <= position.iteration
+        # A validation belongs to the end of its epoch: one that was cut off before that is done again.
+        and not (record["kind"] == "val" and record["epoch"] > position.epoch)
+    ]
     text = "".join(json.dumps(record) + "\n" for record in kept)
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

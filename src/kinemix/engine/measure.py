@@ -1,7 +1,9 @@
 """A finished run, tested: on what it held out, or on other data; forwards, backwards or shuffled."""
 
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,21 @@ from kinemix.atomic import write_atomically
 from kinemix.config import DataConfig, Protocol, from_dict
 from kinemix.data.annotations import Annotations
 from kinemix.data.loader import build_test_loader
-from kinemix.data.sources import open_annotations, open_splits
+from kinemix.data.sources import locate_source, open_annotations, open_splits
 from kinemix.data.views import Order
 from kinemix.engine.progress import CountBar
-from kinemix.engine.settle import make_absolute
-from kinemix.engine.training_state import find_checkpoint
+from kinemix.engine.settle import make_absolute, make_paths_absolute
+from kinemix.engine.unreadable import check_unreadable
 from kinemix.errors import CheckpointError, ConfigError, DataError
 from kinemix.evaluate.evaluator import evaluate
 from kinemix.evaluate.metrics import Metrics, metrics_to_dict
-from kinemix.evaluate.protocol import override_views, protocol_from_dict, protocol_to_dict
+from kinemix.evaluate.named_protocols import apply_protocol, find_protocol
+from kinemix.evaluate.protocol import check_mirrors, override_views, protocol_from_dict, protocol_to_dict
 from kinemix.evaluate.scores import Scores, write_scores
-from kinemix.models.checkpoint import load_checkpoint
+from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
+
+_OF_OTHER_DATA = {"root", "class_file", "labels_start_at", "exclude_labels", "split", "task"}
+"""Options that make no sense for what the run held out: it is what it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +59,12 @@ def measure_run(
     source: str | None = None,
     *,
     checkpoint: str | None = None,
+    protocol: str | None = None,
     num_clips: int | None = None,
     num_crops: int | None = None,
+    keep_views: bool = False,
     order: Order = "forward",
+    data_options: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     workers: int = 2,
     device: torch.device | str | None = None,
@@ -66,8 +75,12 @@ def measure_run(
         run: run directory, or a checkpoint folder.
         source: folder or list file to test on; by default what the run held out.
         checkpoint: ``best`` or ``last``; by default the best, or the last where there is no best.
-        num_clips, num_crops: of the protocol, if other than the run's.
+        protocol: name of a paper's protocol, whose views take the place of the run's
+            (:func:`kinemix.evaluate.list_protocols`).
+        num_clips, num_crops: of the protocol, if other than that.
+        keep_views: write the logits of every view too.
         order: of each clip's frames.
+        data_options: fields of :class:`kinemix.config.DataConfig`, if other than the run's.
         batch_size: videos at a time.
         workers: loader processes.
         device: by default CUDA where there is one.
@@ -77,38 +90,50 @@ def measure_run(
     """
     if batch_size < 1 or workers < 0:
         raise ConfigError(f"batch_size={batch_size}, workers={workers}: give at least 1 and 0")
+    options = dict(data_options or {})
+    if source is None and (misplaced := sorted(_OF_OTHER_DATA & options.keys())):
+        raise ConfigError(f"data.{misplaced[0]}: says how DATA is read, so name them: kinemix test RUN DATA")
     folder = find_checkpoint(Path(run), checkpoint)
     model, metadata = load_checkpoint(folder)
-    protocol, class_names, data = _read_metadata(folder, metadata)
-    protocol = override_views(protocol, num_clips=num_clips, num_crops=num_crops)
-    annotations, notices = _open_samples(source, data, class_names)
+    views, class_names, data = _read_metadata(folder, metadata)
+    if protocol is not None:
+        views = apply_protocol(views, protocol)
+    views = override_views(views, num_clips=num_clips, num_crops=num_crops)
+    check_mirrors(views, metadata.get("mirrored_labels"), class_names)
+    source = make_absolute(source)
+    first_number = data.labels_start_at or 0
+    data = _settle_data(data, source, options)
+    annotations, notices = _open_samples(source, data, class_names, first_number=first_number)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     loader = build_test_loader(
         annotations,
-        protocol=protocol,
+        protocol=views,
         batch_size=batch_size,
         order=order,
         reader=data.reader,
         short_side=data.short_side,
         cache=data.cache,
+        max_seconds=data.max_seconds,
         workers=workers,
     )
     with CountBar("testing", total=len(annotations)) as bar:
         scores = evaluate(
             model.to(device),
             loader,
-            ids=[sample.path for sample in annotations.samples],
+            ids=[sample.name for sample in annotations.samples],
             class_names=class_names,
-            protocol=protocol,
+            protocol=views,
             mirrored_labels=metadata.get("mirrored_labels"),
             order=order,
             description={**model.description, "checkpoint": str(folder), "epoch": metadata.get("epoch")},
             device=device,
+            keep_views=keep_views,
             on_batch=bar.advance,
         )
-    _check_unreadable(scores, len(annotations), data.max_unreadable)
+    check_unreadable(dict(scores.unreadable), total=len(annotations), limit=data.max_unreadable)
     metrics = scores.metrics()
-    scores_path, metrics_path = _write(folder, scores, metrics, source)
+    name = protocol if num_clips is None and num_crops is None else None
+    scores_path, metrics_path = _write(folder, scores, metrics, views, source=source, name=name)
     return Measurement(
         scores=scores,
         metrics=metrics,
@@ -117,8 +142,17 @@ def measure_run(
         checkpoint=folder,
         epoch=metadata.get("epoch", 0),
         chosen_on=source is None and folder.name == "best",
-        notices=notices,
+        notices=(*notices, *_compare_size(views, protocol)),
     )
+
+
+def _compare_size(views: Protocol, name: str | None) -> tuple[str, ...]:
+    """What to say where the paper's network is of another size than this one."""
+    size = find_protocol(name).size if name else None
+    if size is None or views.input.size == (size, size):
+        return ()
+    ours = " x ".join(map(str, views.input.size))
+    return (f"{name} is {size} px in the paper; this network sees {ours}",)
 
 
 def _read_metadata(folder: Path, metadata: dict[str, Any]) -> tuple[Protocol, tuple[str, ...], DataConfig]:
@@ -131,42 +165,67 @@ def _read_metadata(folder: Path, metadata: dict[str, Any]) -> tuple[Protocol, tu
         ) from error
 
 
+def _settle_data(data: DataConfig, source: str | None, options: Mapping[str, Any]) -> DataConfig:
+    """How the data are read: as in the run, unless the options say otherwise.
+
+    What belongs to lists alone is passed on from the run's list to another list, not to a folder.
+    """
+    if source is None:
+        return replace(data, **options)
+    lists = [locate_source(one)[1].is_file() for one in (data.source, source)]
+    if not all(lists):
+        data = replace(data, root=None, labels_start_at=None, class_file=None)
+    # The run's split belongs to its data; other data has its own first one.
+    data = replace(data, split=None)
+    return make_paths_absolute(replace(data, source=source, **options))
+
+
 def _open_samples(
-    source: str | None, data: DataConfig, class_names: tuple[str, ...]
+    source: str | None, data: DataConfig, class_names: tuple[str, ...], *, first_number: int
 ) -> tuple[Annotations, tuple[str, ...]]:
     if source is not None:
         return open_annotations(
-            make_absolute(source) or "", class_names=class_names, labels_start_at=data.labels_start_at
+            source,
+            class_names=class_names,
+            root=data.root,
+            labels_start_at=data.labels_start_at,
+            exclude_labels=data.exclude_labels,
+            class_file=data.class_file,
+            first_number=first_number,
+            split=data.split,
+            task=data.task,
+            max_missing=data.max_missing,
         )
+    cure = "name the data: kinemix test RUN DATA"
+    if not locate_source(data.source)[1].exists():
+        raise DataError(f"{data.source}: the run's own data are no longer there; {cure}")
     splits = open_splits(data)
     if not len(splits.val):
-        raise DataError(f"{data.source}: the run held nothing out; name the data: kinemix test RUN DATA")
+        raise DataError(f"{data.source}: the run held nothing out; {cure}")
     if splits.class_names != class_names:
-        raise DataError(
-            f"{data.source}: its classes have changed since the run; name the data: kinemix test RUN DATA"
-        )
+        raise DataError(f"{data.source}: its classes have changed since the run; {cure}")
     return splits.val, splits.notices
 
 
-def _check_unreadable(scores: Scores, total: int, limit: float) -> None:
-    if len(scores.unreadable) > limit * total:
-        path, reason = scores.unreadable[0]
-        raise DataError(
-            f"{len(scores.unreadable)} of {total} videos cannot be read, more than data.max_unreadable = "
-            f"{limit:g} allows; the first: {path}: {reason}"
-        )
-
-
-def _write(checkpoint: Path, scores: Scores, metrics: Metrics, source: str | None) -> tuple[Path, Path]:
+def _write(
+    checkpoint: Path,
+    scores: Scores,
+    metrics: Metrics,
+    protocol: Protocol,
+    *,
+    source: str | None,
+    name: str | None,
+) -> tuple[Path, Path]:
     # Into the run directory, also where one of its checkpoints was named.
     folder = checkpoint.parent if checkpoint.name in ("best", "last") else checkpoint
-    protocol = scores.protocol
     views = f"{protocol.num_frames}x{protocol.num_clips}x{protocol.num_crops}"
-    parts = ["test", Path(source).stem if source else "held-out", views]
+    if protocol.crop_size != "input":
+        views += f"-{protocol.crop_size}"
+    parts = ["test", _name_source(source), name or views]
     parts += ["last"] if checkpoint.name == "last" else []
     parts += [scores.order] if scores.order != "forward" else []
-    name = "-".join(parts)
-    scores_path, metrics_path = folder / f"{name}.parquet", folder / f"{name}.json"
+    stem = "-".join(parts)
+    scores_path, metrics_path = folder / f"{stem}.parquet", folder / f"{stem}.json"
     content = {
         "protocol_line": scores.describe_protocol(),
         "protocol": protocol_to_dict(protocol),
@@ -180,3 +239,10 @@ def _write(checkpoint: Path, scores: Scores, metrics: Metrics, source: str | Non
     write_scores(scores, scores_path)
     write_atomically(metrics_path, lambda partial: partial.write_text(text, encoding="utf-8"))
     return scores_path, metrics_path
+
+
+def _name_source(source: str | None) -> str:
+    """A name for files: the last part of the path and, since many may share it, a hash of the whole."""
+    if source is None:
+        return "held-out"
+    return f"{Path(source).name}-{hashlib.blake2b(source.encode(), digest_size=4).hexdigest()}"

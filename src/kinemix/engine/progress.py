@@ -4,7 +4,23 @@ from collections import deque
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class PlainConsole(Console):
+    """A console that leaves it to its caller what to do when nobody reads any more (rich ends the process)."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class ProgressBar:
@@ -17,7 +33,7 @@ class ProgressBar:
     """
 
     def __init__(self, *, total: int, done: int = 0, quiet: bool = False) -> None:
-        self._console = Console(
+        self._console = PlainConsole(
             stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
         self._progress = Progress(
@@ -69,15 +85,23 @@ class ProgressBar:
         self._progress.stop()
 
 
+class RateColumn(ProgressColumn):
+    """How many a second are done, as soon as that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
 class CountBar:
     """A bar over a known number of videos, on standard error; nothing where that is no terminal."""
 
     def __init__(self, what: str, *, total: int) -> None:
-        console = Console(stderr=True)
+        console = PlainConsole(stderr=True)
         self._progress = Progress(
             TextColumn(what),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
+            RateColumn(),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
@@ -93,6 +117,10 @@ class CountBar:
     def reach(self, done: int) -> None:
         """So many are done in all."""
         self._progress.update(self._task, completed=done)
+
+    def reach_of(self, done: int, total: int) -> None:
+        """So many are done of so many, where the number of all is known late."""
+        self._progress.update(self._task, completed=done, total=total)
 
     def __enter__(self) -> "CountBar":
         self._progress.start()

@@ -1,32 +1,29 @@
-"""A run under way: what it consists of, how it is saved, and how it is taken up again."""
+"""A run under way: how it is told about, validated, saved, and taken up again."""
 
 import math
 import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
 from torch.nn import functional as F
 
-from kinemix.config import TrainConfig, to_dict
+from kinemix.config import to_dict
 from kinemix.data.annotations import Annotations
 from kinemix.data.dataset import Batch
-from kinemix.data.loader import TestLoader, TrainLoader, build_test_loader, build_train_loader
-from kinemix.data.mirror import mirror_labels
-from kinemix.data.sources import Splits, open_splits
+from kinemix.engine.interrupt import Interrupted, StopWish
 from kinemix.engine.launch import do_first, gather
 from kinemix.engine.logbook import Logbook, Step
-from kinemix.engine.optim import build_optimizer, rate_at
+from kinemix.engine.optim import rate_at
+from kinemix.engine.parts import Parts, find_mirrors
 from kinemix.engine.progress import ProgressBar
 from kinemix.engine.run_directory import open_run_directory
-from kinemix.engine.settle import build_model
 from kinemix.engine.training_state import (
     Position,
     collect_rng_state,
@@ -35,42 +32,21 @@ from kinemix.engine.training_state import (
     write_checkpoint,
 )
 from kinemix.engine.unreadable import UnreadableList
+from kinemix.engine.validation import validate
 from kinemix.errors import KinemixError
-from kinemix.evaluate.evaluator import evaluate
 from kinemix.evaluate.metrics import Metrics
-from kinemix.evaluate.protocol import build_protocol, protocol_to_dict
-from kinemix.evaluate.scores import Scores, merge_scores
+from kinemix.evaluate.protocol import protocol_to_dict
+from kinemix.evaluate.scores import Scores
 from kinemix.models.checkpoint import JSON_NAME
-from kinemix.models.video import VideoModel
-
-
-def open_run(fabric: Fabric, config: TrainConfig) -> "Run":
-    """Open the data, build the model, and make or reopen the run directory.
-
-    In that order, so that a mistake in the data or the model leaves no directory behind.
-
-    Raises:
-        KinemixError: one of them cannot be used.
-    """
-    splits = open_splits(config.data)
-    resumable = config.resume and config.out is not None and (Path(config.out) / "last" / JSON_NAME).exists()
-    torch.manual_seed(config.seed)
-    model = build_model(
-        config, num_classes=len(splits.class_names), pretrained=config.pretrained and not resumable
-    )
-    protocol = build_protocol(config.protocol, input_spec=model.input_spec)
-    config = replace(config, protocol=protocol, size=protocol.input.size, color=protocol.input.color)
-    return Run(fabric, config, splits, model)
 
 
 class Run:
-    """Model, optimizer, data, position and directory of a run; use it in a ``with`` block.
+    """Parts, position and directory of a run; use it in a ``with`` block.
 
     Args:
         fabric: launched.
-        config: settled, with the protocol, size and colour of the model.
-        splits: who is trained on and who is held out.
-        model: with its first weights.
+        parts: what the run is made of.
+        stop: whether somebody has asked the run to stop.
 
     Attributes:
         directory: of the run.
@@ -78,31 +54,34 @@ class Run:
         optimizer: likewise.
         position: how far the run has come.
         num_batches: micro-batches in an epoch, on each process.
+
+    Raises:
+        KinemixError: the run directory cannot be used.
     """
 
-    def __init__(self, fabric: Fabric, config: TrainConfig, splits: Splits, model: VideoModel) -> None:
-        self.fabric, self.config, self.splits, self.model = fabric, config, splits, model
+    def __init__(self, fabric: Fabric, parts: Parts, *, stop: StopWish) -> None:
+        self.fabric, self.config, self.splits, self.model = fabric, parts.config, parts.splits, parts.model
+        self.network, self.optimizer = parts.network, parts.optimizer
+        self._parts, self._stop = parts, stop
         self.position = Position()
         self._rng: dict[str, Any] | None = None
         self._stack = ExitStack()
+        self.num_batches = len(parts.train_loader)
+        self._steps_per_epoch = math.ceil(self.num_batches / self.config.optim.accumulate)
         with ExitStack() as stack:  # lets go of everything if one of the steps fails
             self.directory = self._open_directory(stack)
-            self.network, self.optimizer = self._set_up()
             resumed = self._restore()
             first = fabric.is_global_zero
-            at = self.position.iteration if resumed else None
+            at = self.position if resumed else None
             self._log = stack.enter_context(Logbook(self.directory, resume_at=at)) if first else None
-            self._train_loader, self._val_loader = self._build_loaders()
-            self.num_batches = len(self._train_loader)
-            self._steps_per_epoch = math.ceil(self.num_batches / config.optim.accumulate)
-            total = self._steps_per_epoch * config.optim.epochs
+            total = self._steps_per_epoch * self.config.optim.epochs
             self._bar = stack.enter_context(
                 ProgressBar(total=total, done=self.position.iteration, quiet=not first)
             )
             self._unreadable = UnreadableList(
                 self.directory / "unreadable.csv",
-                total=len(splits.train) + len(splits.val),
-                limit=config.data.max_unreadable,
+                total=len(self.splits.train) + len(self.splits.val),
+                limit=self.config.data.max_unreadable,
                 write=first,
             )
             self._saved_at, self._saved_step = time.monotonic(), self.position.iteration
@@ -139,7 +118,7 @@ class Run:
             self._rng = None
         else:
             torch.manual_seed(seed_of_epoch(self.config.seed, position.epoch, self.fabric.global_rank))
-        return self._train_loader.epoch(position.epoch, start=position.batch)
+        return self._parts.train_loader.epoch(position.epoch, start=position.batch)
 
     def check_batch(self, batch: Batch, loss: float) -> None:
         """Note its unreadable videos.
@@ -188,25 +167,33 @@ class Run:
         )
 
     def end_epoch(self) -> None:
-        """Validate if it is time to, save, and tell how it went."""
+        """Save, validate if it is time to, save what came of it, and tell how it went.
+
+        Whatever happens while validating, the epoch is not lost: its last batch is done in the checkpoint that
+        is written first, so a resumed run goes on with the validation.
+
+        Raises:
+            Interrupted: somebody has asked the run to stop while it validated.
+            DataError: too many videos are unreadable.
+        """
         position, optim = self.position, self.config.optim
+        number = position.epoch + 1
         loss, accuracy = self._sum_up_training()
+        line = f"epoch {number}/{optim.epochs}  loss {loss:.4f}  training top-1 {accuracy:.1%}"
+        due = number == optim.epochs or number % self.config.validate_every == 0
+        scores = self._validate() if due else None
+        metrics = scores.metrics() if scores is not None else None
         position.end_epoch()
-        is_last = position.epoch == optim.epochs
-        due = is_last or position.epoch % self.config.validate_every == 0
-        line = f"epoch {position.epoch}/{optim.epochs}  loss {loss:.4f}  training top-1 {accuracy:.1%}"
-        metrics = None
-        if due and self._val_loader is not None:
-            scores = self._validate(self._val_loader)
-            metrics = scores.metrics()
-            self._log_validation(scores, metrics)
+        if scores is not None and metrics is not None:
             line += f"  validation top-1 {metrics.top1:.1%} ({scores.describe_protocol()})"
+            self._log_validation(scores, metrics)
             # Of equals the later one: it has been trained for longer.
             if position.best is None or metrics.top1 >= position.best:
                 position.best, position.best_epoch = metrics.top1, position.epoch
                 self._write("best", metrics)
         self.save_last(metrics)
         self._bar.say(line)
+        self._tell_unreadable()
 
     # ------------------------------------------------------------------------------------ saving and resuming
 
@@ -238,7 +225,7 @@ class Run:
         metadata = {
             "protocol": protocol_to_dict(self.config.protocol),
             "class_names": list(self.splits.class_names),
-            "mirrored_labels": self._mirrored_labels(),
+            "mirrored_labels": find_mirrors(self.config, self.splits.class_names),
             "config": to_dict(self.config),
             "epoch": position.epoch,
             "iteration": position.iteration,
@@ -266,7 +253,7 @@ class Run:
         self._rng = mine["rng"] if self.position.batch else None
         return True
 
-    # ---------------------------------------------------------------------------------------------- the parts
+    # ---------------------------------------------------------------------------------------- opening, telling
 
     def _open_directory(self, stack: ExitStack) -> Path:
         def open_first() -> Path:
@@ -274,70 +261,27 @@ class Run:
             directory.write_facts(
                 self.config, train=_list_samples(self.splits.train), val=_list_samples(self.splits.val)
             )
+            directory.write_missing(self.splits.missing)
             return directory.path
 
         return Path(self.fabric.broadcast(do_first(self.fabric, open_first)))
 
-    def _set_up(self) -> tuple[nn.Module, torch.optim.Optimizer]:
-        machine, optim = self.config.machine, self.config.optim
-        if machine.channels_last:
-            for parameter in self.model.parameters():
-                if parameter.ndim == 4:
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        optimizer = build_optimizer(
-            self.model,
-            name=optim.name,
-            lr=optim.lr,
-            weight_decay=optim.weight_decay,
-            decay_norms=optim.decay_norms,
-            momentum=optim.momentum,
-            nesterov=optim.nesterov,
-        )
-        network = torch.compile(self.model) if machine.compile else self.model
-        return self.fabric.setup(network, optimizer)
-
-    def _build_loaders(self) -> tuple[TrainLoader, TestLoader | None]:
-        data, splits, fabric = self.config.data, self.splits, self.fabric
-        common: dict[str, Any] = {
-            "protocol": self.config.protocol,
-            "reader": data.reader,
-            "short_side": data.short_side,
-            "cache": data.cache,
-            "workers": data.workers,
-            "rank": fabric.global_rank,
-            "world_size": fabric.world_size,
-            "pin_memory": fabric.device.type == "cuda",
-        }
-        size, seed = self.config.optim.batch_size, self.config.seed
-        train = build_train_loader(
-            splits.train, augment=self.config.augment, batch_size=size, seed=seed, **common
-        )
-        val = build_test_loader(splits.val, batch_size=size, **common) if len(splits.val) else None
-        return train, val
-
-    def _validate(self, loader: TestLoader) -> Scores:
-        """Scores of the held-out samples, of all processes."""
+    def _validate(self) -> Scores | None:
+        """Scores of the held-out samples, if there are any; the run is saved before."""
+        loader = self._parts.val_loader
+        if loader is None:
+            return None
+        if self._saved_step != self.position.iteration:
+            self.save_last()
         self._bar.show("validating")
-        scores = evaluate(
-            self.network,
-            loader,
-            ids=[sample.path for sample in self.splits.val.samples],
-            class_names=self.splits.class_names,
-            protocol=self.config.protocol,
-            mirrored_labels=self._mirrored_labels(),
-            description=self.model.description,
-            device=self.fabric.device,
-        )
-        merged = merge_scores(gather(self.fabric, scores))
-        self._unreadable.add(merged.unreadable)
-        return merged
+        scores = validate(self.fabric, self._parts, loader, on_batch=self._stop_if_asked)
+        self._unreadable.add(scores.unreadable)
+        return scores
 
-    def _mirrored_labels(self) -> list[int]:
-        """For each class that of its mirror image; a class that must not be mirrored stands for itself."""
-        augment = self.config.augment
-        flip = "auto" if augment.flip == "off" else augment.flip
-        mirrors = mirror_labels(self.splits.class_names, flip=flip, flip_labels=augment.flip_labels)
-        return [label if mirror is None else mirror for label, mirror in enumerate(mirrors)]
+    def _stop_if_asked(self, count: int) -> None:
+        # Several processes validate to the end: none may wait for one that has gone.
+        if self._stop.requested and self.fabric.world_size == 1:
+            raise Interrupted(self.tell_how_to_resume())
 
     def _log_validation(self, scores: Scores, metrics: Metrics) -> None:
         if self._log is not None:
@@ -362,12 +306,24 @@ class Run:
     def _introduce(self, resumed: bool) -> None:
         for notice in self.splits.notices:
             self._bar.say(f"note: {notice}")
+        if self.position.epoch == self.config.optim.epochs:
+            self._bar.say(
+                f"nothing left to do: {self.position.epoch} of {self.config.optim.epochs} epochs are done in "
+                f"{self.directory}; to train for longer, start a new run with more optim.epochs"
+            )
+            return
         train, val = len(self.splits.train), len(self.splits.val)
         begin = f"resuming after step {self.position.iteration}" if resumed else "training"
         self._bar.say(
             f"{begin}: {self.config.model}, {len(self.splits.class_names)} classes, {train} videos, "
             f"{val} held out; everything goes to {self.directory}"
         )
+
+    def _tell_unreadable(self) -> None:
+        for reasons in gather(self.fabric, self._unreadable.reasons):
+            self._unreadable.add(reasons.items())
+        if news := self._unreadable.take_news():
+            self._bar.say(f"note: {news}")
 
 
 def seed_of_epoch(seed: int, epoch: int, rank: int) -> int:
@@ -376,4 +332,4 @@ def seed_of_epoch(seed: int, epoch: int, rank: int) -> int:
 
 
 def _list_samples(annotations: Annotations) -> Iterator[tuple[str, int, str]]:
-    return ((s.path, s.label, annotations.class_names[s.label]) for s in annotations.samples)
+    return ((s.name, s.label, annotations.class_names[s.label]) for s in annotations.samples)

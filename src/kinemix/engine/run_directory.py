@@ -15,36 +15,30 @@
 import csv
 import io
 import json
-import os
-import platform
-import subprocess
-import sys
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
 
 from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig, from_dict, to_dict
+from kinemix.engine.environment import describe_environment
 from kinemix.errors import CheckpointError, ConfigError
 from kinemix.models.checkpoint import JSON_NAME
 
 CONFIG_NAME = "config.yaml"
+MISSING_NAME = "missing.txt"
 
-_LEFT_BY_A_START = (CONFIG_NAME, "environment.json", "log.jsonl", "unreadable.csv")
+_LEFT_BY_A_START = (CONFIG_NAME, "environment.json", "log.jsonl", "unreadable.csv", MISSING_NAME)
 
 FREE_TO_CHANGE = {
     *("resume", "out", "validate_every", "save_minutes", "data.workers", "data.cache"),
-    "data.max_unreadable",
+    *("data.max_unreadable", "data.max_missing", "data.max_seconds"),
     *("machine.accelerator", "machine.threads", "machine.compile", "machine.channels_last"),
 }
 """Options that may differ when a run is resumed: but for rounding, they do not change what is learned."""
-
-_REPORTED = ("torchvision", "timm", "lightning", "av", "torchcodec", "numpy", "safetensors")
 
 
 def open_run_directory(config: TrainConfig) -> "RunDirectory":
@@ -65,6 +59,10 @@ def open_run_directory(config: TrainConfig) -> "RunDirectory":
         return RunDirectory(path, config)
     except PermissionError as error:
         raise ConfigError(f"{error.filename}: no permission to write there; give another --out") from error
+    except (NotADirectoryError, FileNotFoundError, FileExistsError) as error:
+        raise ConfigError(
+            f"{error.filename}: no directory can be made there ({error.strerror}); give another --out"
+        ) from error
 
 
 class RunDirectory:
@@ -93,7 +91,8 @@ class RunDirectory:
         elif (self.path / CONFIG_NAME).exists():
             # It failed before anything was learned: nothing of it is worth keeping, and it must not be in the way.
             leftovers = [self.path / name for name in _LEFT_BY_A_START]
-            for leftover in (*leftovers, *(self.path / "splits").glob("*.csv")):
+            curves = (self.path / "tensorboard").glob("events*")
+            for leftover in (*leftovers, *(self.path / "splits").glob("*.csv"), *curves):
                 leftover.unlink(missing_ok=True)
         elif any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise ConfigError(
@@ -124,6 +123,14 @@ class RunDirectory:
         # Last, because this file is what makes the directory a run that can be resumed.
         if not (self.path / CONFIG_NAME).exists():
             _write_text(self.path / CONFIG_NAME, format_config(config))
+
+    def write_missing(self, paths: Sequence[str]) -> None:
+        """List the videos that the data names but that are not there, one a line; no file where none is."""
+        path = self.path / MISSING_NAME
+        if paths:
+            _write_text(path, "\n".join(paths) + "\n")
+        else:
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._lock.release()
@@ -171,30 +178,6 @@ def check_same_run(old: TrainConfig, new: TrainConfig, *, path: Path) -> None:
             )
 
 
-def describe_environment() -> dict[str, Any]:
-    """Versions, cores, devices, commit and command line, for the record."""
-    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    for name in ("kinemix", *_REPORTED):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "versions": versions,
-        "platform": platform.platform(),
-        "cores": count_cores(),
-        "threads": torch.get_num_threads(),
-        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "git_commit": _git_commit(),
-        "command": sys.argv,
-    }
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _make_numbered(config: TrainConfig) -> Path:
     """``runs/<model>-<data>-NNN`` with the first free number, made in one step so that two runs differ."""
     name = f"{config.model.replace('/', '_')}-{Path(config.data.source).resolve().stem}"
@@ -206,16 +189,6 @@ def _make_numbered(config: TrainConfig) -> Path:
             continue
         return path
     raise ConfigError(f"runs/{name}-001 to -999 are all taken; give --out")
-
-
-def _git_commit() -> str | None:
-    """Commit of the kinemix that runs, if it runs from a clone; a ``+`` means changed files."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _format_rows(rows: Iterable[Any]) -> str:

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kinemix.config import InputSpec, TrainConfig
+from kinemix.config import DataConfig, InputSpec, TrainConfig
 from kinemix.engine.run_directory import CONFIG_NAME
 from kinemix.errors import ConfigError
+from kinemix.evaluate.protocol import check_protocol
 from kinemix.models.factory import create_model
 from kinemix.models.video import VideoModel
 
@@ -22,6 +23,8 @@ _LEAST = {
     "save_minutes": 0,
     "data.workers": 0,
     "data.max_unreadable": 0,
+    "data.max_missing": 0,
+    "data.max_seconds": 1,
     "machine.devices": 1,
     "machine.nodes": 1,
     "machine.threads": 1,
@@ -35,6 +38,7 @@ _LEAST = {
 _MOST = {
     "optim.momentum": 1,
     "data.max_unreadable": 1,
+    "data.max_missing": 1,
     "seed": 2**63 - 1,
     "augment.hue": 0.5,
     "augment.erase": 1,
@@ -56,7 +60,7 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     """
     if config.resume and not (config.out and (Path(config.out) / CONFIG_NAME).is_file()):
         raise ConfigError(
-            f"{config.out or 'no --out'}: no run to resume there: name its directory with --out"
+            f"{config.out or 'no --out'}: no run to resume there (no {CONFIG_NAME}): name its directory with --out"
         )
     for name, least in _LEAST.items():
         value = _look_up(config, name)
@@ -68,6 +72,9 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     scales = config.augment.scales
     if not scales or not all(0 < scale <= 1 for scale in scales):
         raise ConfigError(f"augment.scales is {list(scales)}: give one or more numbers above 0 and up to 1")
+    sides = config.size if isinstance(config.size, tuple) else (config.size,)
+    if any(side is not None and side < 2 for side in sides):
+        raise ConfigError(f"size is {config.size}: height and width must be 2 pixels or more")
     for name in _SHARES:
         if not 0 <= _look_up(config, name) < 1:
             raise ConfigError(f"{name} is {_look_up(config, name)}: it must be in [0, 1)")
@@ -77,18 +84,8 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         )
     if config.protocol.input != InputSpec():
         raise ConfigError("protocol.input comes from the model: set size and color instead")
-    data = config.data
-    return replace(
-        config,
-        data=replace(
-            data,
-            source=make_absolute(data.source) or "",
-            val_source=make_absolute(data.val_source),
-            root=make_absolute(data.root),
-            class_file=make_absolute(data.class_file),
-            cache=make_absolute(data.cache),
-        ),
-    )
+    check_protocol(config.protocol)
+    return replace(config, data=make_paths_absolute(config.data))
 
 
 def build_model(config: TrainConfig, *, num_classes: int, pretrained: bool) -> VideoModel:
@@ -118,6 +115,18 @@ def _look_up(config: TrainConfig, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
+
+
+def make_paths_absolute(data: DataConfig) -> DataConfig:
+    """The same data, wherever they are read from."""
+    return replace(
+        data,
+        source=make_absolute(data.source) or "",
+        val_source=make_absolute(data.val_source),
+        root=make_absolute(data.root),
+        class_file=make_absolute(data.class_file),
+        cache=make_absolute(data.cache),
+    )
 
 
 def make_absolute(path: str | None) -> str | None:

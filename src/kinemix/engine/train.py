@@ -17,14 +17,15 @@ from torch.nn import functional as F
 
 from kinemix.config import TrainConfig
 from kinemix.data.dataset import Batch
+from kinemix.data.loader import WorkerDeathError, explain_worker_death
 from kinemix.engine.interrupt import Interrupted, catch_stop
 from kinemix.engine.launch import any_process, launch_fabric
 from kinemix.engine.logbook import Step
 from kinemix.engine.optim import set_rate_
-from kinemix.engine.run import open_run
+from kinemix.engine.parts import build_parts
+from kinemix.engine.run import Run
 from kinemix.engine.settle import settle_config
 from kinemix.engine.training_state import Position
-from kinemix.errors import DataError
 
 
 def train(config: TrainConfig) -> Path:
@@ -50,7 +51,7 @@ def train(config: TrainConfig) -> Path:
         precision=machine.precision,
         threads=machine.threads,
     )
-    with catch_stop() as stop, open_run(fabric, config) as run:
+    with catch_stop() as stop, Run(fabric, build_parts(fabric, config), stop=stop) as run:
         try:
             while run.position.epoch < optim.epochs:
                 steps = train_epoch(
@@ -74,11 +75,14 @@ def train(config: TrainConfig) -> Path:
                     if stopping:
                         raise Interrupted(run.tell_how_to_resume())
                 run.end_epoch()
-        except (RuntimeError, DataError) as error:
-            if not stop.requested:
+        except (RuntimeError, WorkerDeathError) as error:
+            # torch tells of a dead loader process wherever the main one is just then.
+            death = explain_worker_death(error)
+            if death is None:
                 raise
-            # Whoever stops the whole process group kills the loader's processes under us, at any moment.
-            raise Interrupted(run.tell_how_to_resume()) from error
+            if stop.requested:  # a scheduler's SIGTERM goes to every process of a job, the loader's too
+                raise Interrupted(run.tell_how_to_resume()) from error
+            raise death from None
         return run.directory
 
 

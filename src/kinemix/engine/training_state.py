@@ -82,7 +82,8 @@ def write_checkpoint(
         save_checkpoint(folder, model=model, metadata={**metadata, "training_state": name})
     finally:
         named = _read_state_name(folder)
-        for path in folder.glob("training-*.pt"):
+        # A process that was killed leaves what it was writing; nobody else writes here.
+        for path in (*folder.glob("training-*.pt"), *folder.glob(".training-*.partial")):
             if path.name != named:
                 path.unlink(missing_ok=True)
 
@@ -104,30 +105,6 @@ def read_checkpoint_(folder: Path, *, model: VideoModel) -> tuple[dict[str, Any]
         raise CheckpointError(
             f"{folder / name}: cannot be read ({type(error).__name__}: {error}); start the run anew"
         ) from error
-
-
-def find_checkpoint(path: str | Path, name: str | None = None) -> Path:
-    """The folder of a checkpoint, whichever way it is named.
-
-    Args:
-        path: a run directory, or a checkpoint folder itself.
-        name: ``best`` or ``last`` of a run directory; by default the best, or the last where there is no
-            best.
-
-    Raises:
-        CheckpointError: nothing there.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such run directory; `kinemix train` prints the one it writes")
-    if path.name == JSON_NAME:
-        path = path.parent
-    for folder in (path, *(path / choice for choice in ([name] if name else ["best", "last"]))):
-        if (folder / JSON_NAME).is_file():
-            read_description(folder)  # raises if it is damaged
-            return folder
-    wanted = f"checkpoint {name!r}" if name else "checkpoint"
-    raise CheckpointError(f"{path}: no {wanted} there; give a run directory that `kinemix train` has written")
 
 
 def _read_state_name(folder: Path) -> str | None:

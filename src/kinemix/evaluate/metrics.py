@@ -1,4 +1,6 @@
-"""What is counted over logits and labels: accuracies, the confusion matrix, and the opposite share."""
+"""What is counted over logits and labels: accuracies, the confusion matrix, the opposite share, and, where a
+sample has several labels, average precision.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import average_precision_score, confusion_matrix
 
 from kinemix.errors import DataError, did_you_mean
 
@@ -60,20 +62,38 @@ def compute_metrics(
     if labels.min() < 0 or labels.max() >= num_classes:
         raise DataError(f"labels run from {labels.min()} to {labels.max()}, but the model has {num_classes}")
     confusion = confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(num_classes))
-    per_class = tuple(
-        ClassAccuracy(
-            name=name, count=int(row.sum()), accuracy=float(row[k] / row.sum()) if row.sum() else None
-        )
-        for k, (name, row) in enumerate(zip(class_names, confusion, strict=True))
-    )
+    per_class = count_classes(confusion, class_names)
     return Metrics(
         count=count,
         top1=topk_accuracy(logits, labels, k=1),
         top5=topk_accuracy(logits, labels, k=5),
-        mean_class=float(np.mean([c.accuracy for c in per_class if c.accuracy is not None])),
+        mean_class=mean_class_accuracy(per_class),
         per_class=per_class,
         confusion=confusion,
     )
+
+
+def count_classes(
+    confusion: NDArray[np.integer], class_names: Sequence[str] | None = None
+) -> tuple[ClassAccuracy, ...]:
+    """How each class fared, from a confusion matrix alone.
+
+    Args:
+        confusion: ``K K`` counts; rows are labels, columns are answers.
+        class_names: K names; by default their numbers.
+    """
+    names = class_names or [str(k) for k in range(len(confusion))]
+    return tuple(
+        ClassAccuracy(
+            name=name, count=int(row.sum()), accuracy=float(row[k] / row.sum()) if row.sum() else None
+        )
+        for k, (name, row) in enumerate(zip(names, confusion, strict=True))
+    )
+
+
+def mean_class_accuracy(per_class: Iterable[ClassAccuracy]) -> float:
+    """Mean over the classes that have samples of the share that is right."""
+    return float(np.mean([c.accuracy for c in per_class if c.accuracy is not None]))
 
 
 def topk_accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer], *, k: int) -> float:
@@ -118,6 +138,67 @@ def opposite_share(
         raise DataError("no sample belongs to a class of the pairs: the opposite share is not defined")
     expected = np.array([opposite[int(label)] for label in labels[paired]])
     return float((logits[paired].argmax(axis=1) == expected).mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPrecision:
+    """How well one label was found; ``average_precision`` is ``None`` where no sample has it."""
+
+    name: str
+    count: int
+    average_precision: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelMetrics:
+    """Figures of a test whose samples have any number of labels.
+
+    Attributes:
+        count: samples.
+        mean_average_precision: mean of the labels' average precision (mAP, "macro"); labels that no sample has
+            do not count.
+        per_class: one entry a label, in the order of the logits.
+    """
+
+    count: int
+    mean_average_precision: float
+    per_class: tuple[ClassPrecision, ...]
+
+
+def compute_multilabel_metrics(
+    logits: NDArray[np.floating], targets: NDArray[Any], class_names: Sequence[str]
+) -> MultiLabelMetrics:
+    """Average precision of each label, and their mean.
+
+    A label's average precision is the mean over its positives of the precision at their rank, equal logits sharing
+    one rank: the step-wise area under the precision-recall curve, without interpolation.
+
+    Args:
+        logits: ``N K``; any monotone function of them gives the same figures.
+        targets: ``N K``, 1 where the sample has the label, 0 where not.
+        class_names: K names.
+
+    Raises:
+        DataError: another shape, values other than 0 and 1, or no positive at all.
+    """
+    if targets.shape != logits.shape:
+        raise DataError(f"targets are {targets.shape}, logits {logits.shape}: give N x K for both")
+    if not np.isin(targets, (0, 1)).all():
+        raise DataError("targets of several labels are 0 or 1: another value stands among them")
+    if not targets.any():
+        raise DataError("no sample has any label: average precision is not defined")
+    per_class = tuple(
+        ClassPrecision(
+            name=name,
+            count=int(target.sum()),
+            average_precision=float(average_precision_score(target, score)) if target.any() else None,
+        )
+        for name, target, score in zip(class_names, targets.T, logits.T, strict=True)
+    )
+    known = [c.average_precision for c in per_class if c.average_precision is not None]
+    return MultiLabelMetrics(
+        count=len(logits), mean_average_precision=float(np.mean(known)), per_class=per_class
+    )
 
 
 def metrics_to_dict(metrics: Metrics) -> dict[str, Any]:

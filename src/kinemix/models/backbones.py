@@ -1,7 +1,9 @@
-"""The only door to timm and torchvision: image networks by name, one logit vector a frame.
+"""The only door to timm and torchvision: networks by name, one logit vector a frame or a clip.
 
-A name is any of timm's (``resnet50``, ``convnext_tiny.fb_in1k``) or ``torchvision.`` and one of
-torchvision's CNNs (``torchvision.resnet50``). Published weights are loaded here, before any surgery.
+A name is any of timm's (``resnet50``, ``convnext_tiny.fb_in1k``), ``torchvision.`` and one of torchvision's
+CNNs (``torchvision.resnet50``) or video networks (``torchvision.r3d_18``), or one of our own
+(:mod:`kinemix.models.networks`: ``bn_inception``, ``x3d_s``). Published weights are loaded here, before any
+surgery.
 """
 
 import inspect
@@ -11,6 +13,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
@@ -22,6 +25,7 @@ from torchvision import models as torchvision_models
 
 from kinemix.config import Color, InputSpec
 from kinemix.errors import ConfigError, KinemixError, did_you_mean
+from kinemix.models.networks import find_networks
 from kinemix.models.trace import Trace
 
 CLASSIFIER_STD = 0.001
@@ -29,28 +33,46 @@ CLASSIFIER_STD = 0.001
 
 TORCHVISION = "torchvision."
 
+# What loading may raise; a file of pickled code is refused as one.
+_UNREADABLE = (OSError, RuntimeError, SafetensorError, UnpicklingError)
+
 # torchvision's shelf of classifiers holds transformers as well, which have no convolutional blocks.
 _NOT_CNNS = ("vit_*", "swin_*", "maxvit_*")
+
+# Here the option `dropout` means the attention's, not the classifier's.
+_DROPS_INSIDE = ("swin3d_*",)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """An image network, and what it wants to see.
+    """An image or clip network, and what it wants to see.
 
     Attributes:
-        network: ``N C H W`` to ``N x classes``.
+        network: ``N C H W`` to ``N x classes``; or, if it ``takes_clips``, ``N C T H W``.
         input_spec: size, colour and normalisation.
+        takes_clips: whether it is a clip network, which sees time by itself.
+        any_length, any_size: whether it takes other clips than those of the length and size that it was made for.
     """
 
     network: nn.Module
     input_spec: InputSpec
+    takes_clips: bool = False
+    any_length: bool = True
+    any_size: bool = True
 
 
 @cache
 def _all_names() -> tuple[str, ...]:
     names = torchvision_models.list_models(module=torchvision_models)
     cnns = [TORCHVISION + n for n in names if not any(fnmatch(n, p) for p in _NOT_CNNS)]
-    return (*timm.list_models(), *cnns)
+    return tuple(dict.fromkeys((*timm.list_models(), *cnns, *_torchvision_clip_networks(), *find_networks())))
+
+
+@cache
+def _torchvision_clip_networks() -> tuple[str, ...]:
+    return tuple(
+        TORCHVISION + name for name in torchvision_models.list_models(module=torchvision_models.video)
+    )
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
@@ -63,27 +85,36 @@ def is_backbone(name: str) -> bool:
     return name in _all_names() or name.partition(".")[0] in _all_names()
 
 
+def is_clip_network(name: str) -> bool:
+    """Whether the backbone of this name takes whole clips, ``N C T H W``."""
+    own = find_networks()
+    return own[name].takes_clips if name in own else name in _torchvision_clip_networks()
+
+
 def create_backbone(
     name: str,
     *,
     num_classes: int,
+    num_frames: int | None = None,
     pretrained: bool = False,
     input_size: int | tuple[int, int] | None = None,
-    color: Color = "rgb",
+    color: Color | None = None,
     dropout: float = 0.0,
     backbone_options: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """Make an image network with a classifier of ``num_classes``.
+    """Make an image or clip network with a classifier of ``num_classes``.
 
     The classifier starts from N(0, 0.001) with zero bias, as in TSN, unless published weights of the same
     number of classes are kept.
 
     Args:
         name: see the module's docstring.
-        num_classes: logits a frame.
+        num_classes: logits a frame, or a clip.
+        num_frames: frames a clip; some clip networks (torchvision's MViT) take one number only.
         pretrained: start from the published weights.
         input_size: height and width in pixels; by default the ones that the weights were made for.
-        color: ``gray`` sums the first convolution's published weights over colour.
+        color: by default what the published weights were made for; ``gray`` sums the first convolution's
+            published weights over colour.
         dropout: probability, before the classifier.
         backbone_options: passed to the constructor. A weights file on disk is named by timm's own
             ``{"pretrained_cfg_overlay": {"file": PATH}}``, or ``{"weights": PATH or NAME}`` for torchvision.
@@ -101,12 +132,31 @@ def create_backbone(
         raise ConfigError(f"num_classes is {num_classes}: it must be 1 or more")
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout is {dropout}: it must be at least 0 and below 1")
-    if pretrained and color == "bgr":
-        raise ConfigError(f"{name}: the published weights were made for rgb, not bgr: use color='rgb'")
+    own = find_networks().get(name)
+    made_for: Color = own.input_spec.color if own else "rgb"
+    color = made_for if color is None else color
+    if pretrained and color not in (made_for, "gray"):
+        raise ConfigError(
+            f"{name}: the published weights were made for {made_for}, not {color}: use color={made_for!r}"
+        )
     options = dict(backbone_options or {})
-    make = _create_torchvision if name.startswith(TORCHVISION) else _create_timm
+    make = _create_timm
+    is_bound = False
+    if own:
+        make = _create_own
+    elif name.startswith(TORCHVISION):
+        make = _create_torchvision
+        is_bound = _is_bound_to_clip(name)
+    if is_bound:
+        _check_clip(name, num_frames, input_size)
     network, spec = make(name, num_classes, pretrained, color, dropout, options)
-    return Backbone(network, resize_spec(spec, input_size))
+    return Backbone(
+        network,
+        resize_spec(spec, input_size),
+        takes_clips=is_clip_network(name),
+        any_length=not is_bound,
+        any_size=not is_bound,
+    )
 
 
 def read_input_spec(network: nn.Module, color: Color = "rgb") -> InputSpec:
@@ -121,9 +171,17 @@ def read_input_spec(network: nn.Module, color: Color = "rgb") -> InputSpec:
 def _make_spec(
     size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...], color: Color
 ) -> InputSpec:
+    return _recolor(InputSpec(size=size, mean=mean, std=std), color)
+
+
+def _recolor(spec: InputSpec, color: Color) -> InputSpec:
+    """The spec for frames of another colour: statistics averaged for gray, turned round between rgb and bgr."""
+    mean, std = spec.mean, spec.std
     if color == "gray":
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    return InputSpec(size=size, color=color, mean=mean, std=std)
+    elif color != spec.color:
+        mean, std = mean[::-1], std[::-1]
+    return replace(spec, color=color, mean=mean, std=std)
 
 
 def find_classifier(network: nn.Module, trace: Trace) -> str:
@@ -151,7 +209,7 @@ def resize_spec(spec: InputSpec, input_size: int | Sequence[int] | None) -> Inpu
 
 
 def _init_classifier_(layer: nn.Module) -> None:
-    if isinstance(layer, (nn.Linear, nn.Conv2d)):
+    if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)):
         nn.init.normal_(layer.weight, std=CLASSIFIER_STD)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
@@ -202,9 +260,11 @@ def _one_line(error: Exception) -> str:
 def _create_torchvision(
     name: str, num_classes: int, pretrained: bool, color: Color, dropout: float, options: dict[str, Any]
 ) -> tuple[nn.Module, InputSpec]:
-    builder = torchvision_models.get_model_builder(name.removeprefix(TORCHVISION))
+    builder = _find_builder(name)
     weights = options.pop("weights", "DEFAULT")
     takes = _constructor_parameters(builder)
+    if any(fnmatch(name, TORCHVISION + pattern) for pattern in _DROPS_INSIDE):
+        takes = takes - {"dropout"}
     if "aux_logits" in takes:
         # The auxiliary classifiers of GoogLeNet and Inception V3 would make training return a tuple.
         options = {"aux_logits": False, "init_weights": False, **options}
@@ -223,11 +283,41 @@ def _create_torchvision(
     if dropout and "dropout" not in takes:
         layer = network.get_submodule(path)
         network.set_submodule(path, nn.Sequential(nn.Dropout(dropout), layer))
-    preset = torchvision_models.get_model_weights(builder).DEFAULT.transforms()
+    preset = _find_weights(builder, weights).transforms()
     mean, std = tuple(preset.mean), tuple(preset.std)
     if "transform_input" in takes:
         mean = std = (0.5, 0.5, 0.5)  # ported weights, which torchvision's own loading corrects for
     return network, _make_spec((preset.crop_size[0],) * 2, mean, std, color)
+
+
+def _find_builder(name: str) -> Any:
+    return torchvision_models.get_model_builder(name.removeprefix(TORCHVISION))
+
+
+def _find_weights(builder: Any, name: str) -> Any:
+    """The published weights of this name; the default ones for a file."""
+    known = torchvision_models.get_model_weights(builder)
+    return known[name] if name in known.__members__ else known.DEFAULT
+
+
+def _is_bound_to_clip(name: str) -> bool:
+    """Whether a clip network of torchvision has weights for every position (MViT)."""
+    return "temporal_size" in _constructor_parameters(_find_builder(name))
+
+
+def _check_clip(name: str, num_frames: int | None, input_size: int | Sequence[int] | None) -> None:
+    """Raise a :class:`ConfigError` unless a network that is bound to a clip is asked for that clip.
+
+    torchvision's builders of such networks have the length and size of the published weights written in.
+    """
+    made_for = torchvision_models.get_model_weights(_find_builder(name)).DEFAULT.meta
+    length, size = made_for["min_temporal_size"], tuple(made_for["min_size"])
+    asked = (num_frames or length, resize_spec(InputSpec(size=size), input_size).size)
+    if asked != (length, size):
+        raise ConfigError(
+            f"{name} takes clips of {length} frames of {size} pixels only, not {asked[0]} of {asked[1]}: "
+            f"use num_frames={length} and input_size={size}"
+        )
 
 
 def _constructor_parameters(builder: Any) -> set[str]:
@@ -239,12 +329,13 @@ def _constructor_parameters(builder: Any) -> set[str]:
 
 def _last_layer(network: nn.Module) -> str:
     """Path of the last layer with weights in a torchvision classifier, which are all written in order."""
-    return [path for path, m in network.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+    layers = (nn.Linear, nn.Conv2d, nn.Conv3d)
+    return [path for path, module in network.named_modules() if isinstance(module, layers)][-1]
 
 
 def _make_stem_gray_(network: nn.Module) -> None:
     """Let the first convolution take one channel; weights are summed over colour."""
-    conv = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    conv = next(m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)))
     conv.weight = nn.Parameter(conv.weight.detach().sum(dim=1, keepdim=True))
     conv.in_channels = 1
 
@@ -262,8 +353,15 @@ def _load_torchvision_(network: nn.Module, name: str, builder: Any, weights: str
             f"{name!r} has no weights {weights!r}: no such file, and the published ones are "
             f"{', '.join(w.name for w in torchvision_models.get_model_weights(builder))}"
         ) from error
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise _no_weights(name, error, "{'weights': PATH}") from error
+    _load_fitting_(network, state, name, weights, classifier=classifier)
+
+
+def _load_fitting_(
+    network: nn.Module, state: Mapping[str, Tensor], name: str, weights: str, *, classifier: str
+) -> None:
+    """Load weights that must fit, all but the classifier's, which stays fresh if it has other classes."""
     own = network.state_dict()
     fitted = {key: _fit_colour(value, own[key]) for key, value in state.items() if key in own}
     fitted = {key: value for key, value in fitted.items() if value.shape == own[key].shape}
@@ -277,7 +375,7 @@ def _load_torchvision_(network: nn.Module, name: str, builder: Any, weights: str
 
 
 def _fit_colour(value: Tensor, wanted: Tensor) -> Tensor:
-    if value.ndim == 4 and value.shape[1] == 3 and wanted.shape[1] == 1:
+    if value.ndim in (4, 5) and value.shape[1] == 3 and wanted.shape[1] == 1:
         return value.sum(dim=1, keepdim=True)
     return value
 
@@ -286,3 +384,40 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+# -------------------------------------------------------------------------------------------------- our own
+
+
+def _create_own(
+    name: str, num_classes: int, pretrained: bool, color: Color, dropout: float, options: dict[str, Any]
+) -> tuple[nn.Module, InputSpec]:
+    known = find_networks()[name]
+    weights = options.pop("weights", None)
+    try:
+        network = known.make(
+            num_classes=num_classes, in_channels=1 if color == "gray" else 3, dropout=dropout, **options
+        )
+    except TypeError as error:
+        raise ConfigError(f"backbone {name!r} does not take these options: {error}") from error
+    path = _last_layer(network)
+    _init_classifier_(network.get_submodule(path))
+    if pretrained:
+        source = weights or known.published
+        if known.translate is None or source is None:
+            raise KinemixError(
+                f"the published weights of {name!r} cannot be fetched: name their file with backbone_options "
+                "{'weights': PATH}, or use pretrained=False"
+            )
+        try:
+            state = known.translate(_read_weights(Path(source)) if weights else _fetch(source))
+        except _UNREADABLE as error:
+            raise _no_weights(name, error, "{'weights': PATH}") from error
+        _load_fitting_(network, state, name, source, classifier=path)
+    return network, _recolor(known.input_spec, color)
+
+
+def _fetch(published: str) -> dict[str, Tensor]:
+    """Published weights by torchvision's name for them."""
+    weights = torchvision_models.get_weight(published)
+    return dict(weights.get_state_dict(progress=False, check_hash=True))

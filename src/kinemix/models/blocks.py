@@ -4,7 +4,8 @@
    convolutions of that module that the other does not. All other modules of its class are blocks as well (a
    stride block may have no shortcut).
 2. Networks without such a module: modules that concatenate maps (DenseNet's layers, Inception).
-3. Networks without either (VGG): every convolution, as long as its map is more than a pixel.
+3. Networks without either (VGG): every convolution, as long as its map is more than a pixel. Not so where maps
+   attend to themselves: a transformer's convolutions pool tokens, its heads stand in the batch dimension.
 
 What takes the image itself is the stem, and no block.
 
@@ -12,14 +13,21 @@ A stage is all blocks whose output has one size, counted from the largest map. (
 that keep the size share a stage.)
 """
 
+import math
 import re
 from dataclasses import dataclass
+
+from torch import nn
 
 from kinemix.models.trace import Call, Operation, Trace
 
 # Operations that look at a window or a whole map. On the way from a block's input to a convolution they mean
 # that it belongs to a gate (squeeze-and-excitation) or a pooled branch, not to the residual branch's start.
 _POOLING = re.compile(r"pool|^mean$|^sum$|^amax$")
+_REDUCTION = re.compile(r"adaptive|^mean$|^sum$|^amax$")  # those that look at a whole map, or all channels
+
+# A softmax over more than one vector of logits a sample.
+_ATTENTION = re.compile(r"softmax|attention")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +67,10 @@ def find_blocks(trace: Trace) -> list[Block]:
 
 
 def _measure_area(trace: Trace, call: Call) -> int:
-    """Pixels of the last map that a call made."""
+    """Pixels of a frame of the last map that a call made."""
     shapes = (op.output_shape for op in reversed(trace.operations[call.first : call.last]))
-    shape = call.output_shape or next(filter(trace.is_map, shapes), (0, 0, 0, 0))
-    return shape[2] * shape[3]
+    shape = call.output_shape or next(filter(trace.is_map, shapes), (0, 0))
+    return shape[-2] * shape[-1]
 
 
 # --------------------------------------------------------------------------------------- blocks by structure
@@ -89,7 +97,7 @@ def _find_merging_modules(trace: Trace, kinds: set[type | None]) -> list[Call]:
 
 def _find_residual_module(trace: Trace, op: Operation) -> type | None:
     """Class of the innermost module with a convolution that reaches only one side of this addition."""
-    if op.name != "add" or len(op.output_shape) != 4 or len(op.inputs) != 2:
+    if op.name != "add" or len(op.output_shape) != trace.rank or len(op.inputs) != 2:
         return None
     if op.input_shapes[0] != op.input_shapes[1]:
         return None
@@ -99,7 +107,7 @@ def _find_residual_module(trace: Trace, op: Operation) -> type | None:
 
 def _find_concatenating_module(trace: Trace, op: Operation) -> type | None:
     """Class of the innermost module with a convolution around this concatenation of maps."""
-    if op.name != "cat" or len(op.output_shape) != 4:
+    if op.name != "cat" or len(op.output_shape) != trace.rank:
         return None
     return _find_innermost(trace, op, trace.all_convolutions)
 
@@ -124,15 +132,13 @@ def _takes_image(trace: Trace, call: Call) -> bool:
 
 
 def _find_plain_convolutions(trace: Trace) -> list[Call]:
-    """All modules that are convolutions, but for classifiers (maps of one pixel)."""
+    """All modules that are convolutions, but for classifiers (maps of one pixel); none in a transformer."""
     found: dict[str, Call] = {}
+    if any(_ATTENTION.search(op.name) and len(op.output_shape) > 2 for op in trace.operations):
+        return []
     for op in (op for op in trace.operations if op.convolves):
         call = trace.calls[op.call]
-        if (
-            call.parent is not None
-            and not _takes_image(trace, call)
-            and op.output_shape[2] * op.output_shape[3] > 1
-        ):
+        if call.parent is not None and not _takes_image(trace, call) and math.prod(op.output_shape[-2:]) > 1:
             found.setdefault(call.path, call)
     return list(found.values())
 
@@ -187,6 +193,45 @@ def _measure_chains(trace: Trace, operations: range) -> dict[int, int]:
         for value in op.inputs:
             ahead[value] = max(ahead.get(value, 0), chains[i])
     return chains
+
+
+def find_branch_convs(trace: Trace, block: Block) -> list[str]:
+    """Paths of the convolutions of a block's residual branch, from ``first_conv`` on, each fed by the one before.
+
+    Convolutions that shrink the map below the block's own size, or see a mean of it, gate it
+    (squeeze-and-excitation) and are left out, as are those that no ``nn.Conv2d`` or ``nn.Conv3d`` makes (a fixed
+    blur) and everything beside the longest way. Where a block concatenates parallel branches, all are taken.
+    """
+    call = next(call for call in trace.calls if call.path == block.path)
+    operations = range(call.first, call.last)
+    if block.first_conv == block.path:
+        convs = (trace.calls[trace.operations[i].call] for i in operations if trace.operations[i].convolves)
+        return list(dict.fromkeys(call.path for call in convs))
+    area = _measure_area(trace, call)
+    starts = [i for i in operations if _runs_in(trace, i, block.first_conv) and trace.operations[i].convolves]
+    chains = _measure_chains(trace, operations)
+    fed: dict[int, set[int]] = {}  # for every value, the convolutions that reach it with none between
+    feeds: dict[int, list[int]] = {}  # for every convolution, those that it feeds so
+    for i in operations:
+        op = trace.operations[i]
+        before = set().union(*(fed.get(value, set()) for value in op.inputs))
+        if op.convolves and math.prod(op.output_shape[-2:]) >= area:
+            for one in before:
+                feeds.setdefault(one, []).append(i)
+        if _REDUCTION.search(op.name):
+            before = set()
+        fed.update(dict.fromkeys(op.outputs, {i} if op.convolves else before))
+    chain = starts[-1:]
+    while chain and (followers := feeds.get(chain[-1])):
+        chain.append(max(followers, key=lambda i: (chains[i], -i)))
+    behind = (trace.calls[trace.operations[i].call] for i in chain[1:])
+    layers = (call.path for call in behind if issubclass(call.kind, (nn.Conv2d, nn.Conv3d)))
+    return list(dict.fromkeys([block.first_conv, *layers]))
+
+
+def _runs_in(trace: Trace, operation: int, path: str) -> bool:
+    """Whether an operation ran within the module of this path."""
+    return any(call.path == path for call in trace.lineage(trace.operations[operation].call))
 
 
 def _find_host(trace: Trace, block: Call, conv: Call) -> Call:

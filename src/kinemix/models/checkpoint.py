@@ -108,6 +108,30 @@ def load_checkpoint(
     return model.eval(), content["metadata"]
 
 
+def find_checkpoint(path: str | Path, name: str | None = None) -> Path:
+    """The folder of a checkpoint, whichever way it is named.
+
+    Args:
+        path: a run directory, or a checkpoint folder itself.
+        name: ``best`` or ``last`` of a run directory; by default the best, or the last where there is no
+            best.
+
+    Raises:
+        CheckpointError: nothing there.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such run directory; `kinemix train` prints the one it writes")
+    if path.name == JSON_NAME:
+        path = path.parent
+    for folder in (path, *(path / choice for choice in ([name] if name else ["best", "last"]))):
+        if (folder / JSON_NAME).is_file():
+            read_description(folder)  # raises if it is damaged
+            return folder
+    wanted = f"checkpoint {name!r}" if name else "checkpoint"
+    raise CheckpointError(f"{path}: no {wanted} there; give a run directory that `kinemix train` has written")
+
+
 def read_description(folder: str | Path) -> dict[str, Any]:
     """The JSON half of a checkpoint: ``format``, ``kinemix``, ``model``, ``weights`` and ``metadata``.
 

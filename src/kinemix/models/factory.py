@@ -1,7 +1,8 @@
 """Networks by name: ``<module>_<backbone>``, made in three steps: backbone, weights, surgery.
 
 ``mixtconv_resnet50`` is the temporal module ``mixtconv`` in timm's ``resnet50``. Any module of the shelf (or
-its alias, or ``package.module:Class``) goes before any backbone name.
+its alias, or ``package.module:Class``) goes before any backbone name. A clip network (``x3d_s``) sees time by
+itself, so its own name is a model's name as well.
 """
 
 import copy
@@ -14,24 +15,37 @@ from typing import Any
 
 from torch import nn
 
-from kinemix.config import Color, InputSpec
+from kinemix.config import Color
 from kinemix.errors import ConfigError, did_you_mean
 from kinemix.models.backbones import (
+    Backbone,
     create_backbone,
     find_classifier,
     is_backbone,
+    is_clip_network,
     list_backbones,
     read_input_spec,
     resize_spec,
 )
 from kinemix.models.insertion import find_sites_in_trace, insert_
 from kinemix.models.trace import trace_network
-from kinemix.models.video import Fold, VideoModel
+from kinemix.models.video import Fold, Layout, VideoModel, Volume
 from kinemix.temporal import shelf
-from kinemix.temporal.base import Insertion, TemporalModule
+from kinemix.temporal.base import Insertion, Site, TemporalModule
 
 Placement = str | Insertion | Mapping[str, Any]
 """A name in the module's ``placements``, an insertion, or an insertion's fields as a dictionary."""
+
+PLAIN = "tsn"
+"""The module that goes nowhere: a backbone as it is."""
+
+NICKNAMES = {
+    "mtnet_s": "mtconv_x3d_s",
+    "mtnet_m": "mtconv_x3d_m",
+    "mtnet_l": "mtconv_x3d_l",
+    "mtconv_resnet50": "mtconv_r3d_resnet50",  # MTNet, Table II: the same 3D ResNet for every block
+}
+"""Papers' names for whole networks, which the rule ``<module>_<backbone>`` would read otherwise or not at all."""
 
 
 def create_model(
@@ -41,7 +55,7 @@ def create_model(
     num_frames: int = 8,
     pretrained: bool = False,
     input_size: int | tuple[int, int] | None = None,
-    color: Color = "rgb",
+    color: Color | None = None,
     dropout: float = 0.0,
     placement: Placement | None = None,
     stages: Sequence[int] | None = None,
@@ -51,12 +65,14 @@ def create_model(
     """Make a network that takes clips ``B T C H W`` and gives logits ``B x num_classes``.
 
     Args:
-        name: ``<module>_<backbone>``, such as ``tsm_resnet50``; :func:`list_models` lists them.
+        name: ``<module>_<backbone>``, such as ``tsm_resnet50``, or a clip network's own name;
+            :func:`list_models` lists them.
         num_classes: logits a clip.
         num_frames: frames a clip. Most modules take clips of other lengths as well.
         pretrained: load the backbone's published weights before the surgery.
         input_size: height and width in pixels; by default the backbone's own.
-        color: what the frames hold: ``rgb``, ``bgr`` or one channel of ``gray``.
+        color: what the frames hold: ``rgb``, ``bgr`` or one channel of ``gray``; by default what the backbone's
+            published weights were made for (``rgb``, but for BN-Inception).
         dropout: probability, before the classifier.
         placement: where the module goes: a name from its paper (``head``, ``inner``), or any insertion.
         stages: use these stages only, counted from 1.
@@ -68,10 +84,11 @@ def create_model(
         KinemixError: the published weights cannot be had.
     """
     module_class, backbone_name = parse_name(name)
-    _check_options(module_class, options)
+    options, plan_options = _split_options(module_class, options)
     backbone = create_backbone(
         backbone_name,
         num_classes=num_classes,
+        num_frames=num_frames,
         pretrained=pretrained,
         input_size=input_size,
         color=color,
@@ -83,19 +100,19 @@ def create_model(
         "num_classes": num_classes,
         "num_frames": num_frames,
         "input_size": list(backbone.input_spec.size),
-        "color": color,
+        "color": backbone.input_spec.color,
         "dropout": dropout,
         "placement": _describe_placement(placement),
         "stages": None if stages is None else list(stages),
         "backbone_options": dict(backbone_options or {}),
         **options,
+        **plan_options,
     }
     return _insert(
-        backbone.network,
+        backbone,
         module_class,
-        input_spec=backbone.input_spec,
         num_frames=num_frames,
-        insertion=_read_placement(module_class, placement, stages),
+        insertion=_read_placement(module_class, backbone_name, placement, stages, plan_options),
         options=options,
         description=description,
     )
@@ -115,9 +132,11 @@ def temporalize(
     """Let an image network that you already have see time. It is left as it is: a copy is cut.
 
     Args:
-        backbone: any CNN, timm's, torchvision's or your own: ``N C H W`` to ``N x classes``.
+        backbone: any CNN, timm's, torchvision's or your own: ``N C H W`` to ``N x classes``; or a network of
+            3D convolutions, ``N C T H W`` to ``N x classes``.
         module: name or alias on the shelf, ``package.module:Class``, or a class.
-        num_frames, placement, stages, color, **options: as in :func:`create_model`.
+        num_frames, placement, stages, **options: as in :func:`create_model`.
+        color: what the frames hold.
         input_size: height and width in pixels; by default what the network says (timm), else 224.
 
     Raises:
@@ -125,14 +144,14 @@ def temporalize(
             vector a frame.
     """
     module_class = module if isinstance(module, type) else find_module(module)
-    _check_options(module_class, options)
+    options, plan_options = _split_options(module_class, options)
     spec = resize_spec(read_input_spec(backbone, color), input_size)
+    takes_clips = any(isinstance(layer, nn.Conv3d) for layer in backbone.modules())
     return _insert(
-        copy.deepcopy(backbone),
+        Backbone(copy.deepcopy(backbone), spec, takes_clips=takes_clips),
         module_class,
-        input_spec=spec,
         num_frames=num_frames,
-        insertion=_read_placement(module_class, placement, stages),
+        insertion=_read_placement(module_class, type(backbone).__name__, placement, stages, plan_options),
         options=options,
         description={"backbone": f"{type(backbone).__module__}.{type(backbone).__qualname__}"},
     )
@@ -140,8 +159,13 @@ def temporalize(
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names of all networks that match a shell pattern: ``"tsm_resnet*"``, ``"*_convnext_tiny"``."""
-    names = [f"{prefix}_{backbone}" for prefix in sorted(_prefixes()) for backbone in list_backbones()]
-    return [name for name in names if fnmatch(name, pattern)]
+    backbones = list_backbones()
+    names = [
+        *NICKNAMES,
+        *filter(is_clip_network, backbones),
+        *(f"{prefix}_{backbone}" for prefix in sorted(_prefixes()) for backbone in backbones),
+    ]
+    return [name for name in dict.fromkeys(names) if fnmatch(name, pattern)]
 
 
 def parse_name(name: str) -> tuple[type[TemporalModule], str]:
@@ -150,6 +174,9 @@ def parse_name(name: str) -> tuple[type[TemporalModule], str]:
     Raises:
         ConfigError: no such network; the message suggests the nearest.
     """
+    name = NICKNAMES.get(name, name)
+    if is_clip_network(name):
+        return find_module(PLAIN), name
     for prefix, backbone in _splits(name):
         if is_backbone(backbone) and (prefix in _prefixes() or ":" in prefix):
             return find_module(prefix), backbone
@@ -193,19 +220,33 @@ def _splits(name: str) -> Iterable[tuple[str, str]]:
     return [(name[:i], name[i + 1 :]) for i in reversed(cuts)]
 
 
-def _check_options(module_class: type[TemporalModule], options: Mapping[str, Any]) -> None:
-    known = [p for p in inspect.signature(module_class).parameters if p != "site"]
+def _split_options(
+    module_class: type[TemporalModule], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the module itself, and options of its plan (where it goes)."""
+    own = [p for p in inspect.signature(module_class).parameters if p != "site"]
+    planning = [p for p in inspect.signature(module_class.choose_insertion).parameters if p != "backbone"]
+    known = own + planning
     for option in options:
         if option not in known:
             nearest = did_you_mean(option, known) if known else "it takes none"
             raise ConfigError(f"{module_class.name} has no option {option!r}: {nearest}")
+    return {o: v for o, v in options.items() if o in own}, {o: v for o, v in options.items() if o in planning}
 
 
 def _read_placement(
-    module_class: type[TemporalModule], placement: Placement | None, stages: Sequence[int] | None
+    module_class: type[TemporalModule],
+    backbone: str,
+    placement: Placement | None,
+    stages: Sequence[int] | None,
+    plan_options: Mapping[str, Any],
 ) -> Insertion | None:
     """The insertion that is asked for; ``None`` for a module that goes nowhere (TSN)."""
     named = module_class.placements
+    if placement is not None and plan_options:
+        raise ConfigError(
+            f"{', '.join(plan_options)} and placement both say where {module_class.name} goes: give one of them"
+        )
     if isinstance(placement, Insertion):
         insertion = placement
     elif isinstance(placement, str):
@@ -215,8 +256,8 @@ def _read_placement(
         insertion = named[placement]
     elif placement is not None:
         insertion = _read_insertion(placement)
-    elif named:
-        insertion = next(iter(named.values()))
+    elif (planned := module_class.choose_insertion(backbone, **plan_options)) is not None:
+        insertion = planned
     elif module_class.sees_time or stages is not None:
         raise ConfigError(f"{module_class.name} names no placement of its own: give placement=")
     else:
@@ -239,10 +280,9 @@ def _describe_placement(placement: Placement | None) -> Any:
 
 
 def _insert(
-    network: nn.Module,
+    backbone: Backbone,
     module_class: type[TemporalModule],
     *,
-    input_spec: InputSpec,
     num_frames: int,
     insertion: Insertion | None,
     options: Mapping[str, Any],
@@ -250,23 +290,33 @@ def _insert(
 ) -> VideoModel:
     if num_frames < 1:
         raise ConfigError(f"num_frames is {num_frames}: it must be 1 or more")
-    trace = trace_network(network, channels=input_spec.channels, input_size=input_spec.size)
+    network, spec = backbone.network, backbone.input_spec
+    trace = trace_network(
+        network,
+        channels=spec.channels,
+        input_size=spec.size,
+        num_frames=num_frames if backbone.takes_clips else None,
+    )
     if [len(shape) for shape in trace.output_shapes] != [2]:
         raise ConfigError(
-            f"{type(network).__name__} gives {trace.output_shapes or 'no tensor'} for one frame, "
-            "not one vector of logits (1 x classes)"
+            f"{type(network).__name__} gives {trace.output_shapes or 'no tensor'} for one "
+            f"{'clip' if backbone.takes_clips else 'frame'}, not one vector of logits (1 x classes)"
         )
-    sites = find_sites_in_trace(trace, insertion, num_frames=num_frames) if insertion is not None else []
-    fold = Fold(num_frames)
+    sites: list[Site] = []
+    if insertion is not None:
+        sites = find_sites_in_trace(network, trace, insertion, num_frames=num_frames)
+    layout: Layout = Volume() if backbone.takes_clips else Fold(num_frames)
     classifier = find_classifier(network, trace)
-    insert_(network, sites, lambda site: module_class(site, **options), fold)
+    insert_(network, sites, lambda site: module_class(site, **options), layout)
     return VideoModel(
         network,
-        fold=fold,
-        input_spec=input_spec,
+        layout=layout,
+        input_spec=spec,
         num_frames=num_frames,
         num_classes=trace.output_shapes[0][1],
         sites=sites,
         classifier=classifier,
+        any_length=backbone.any_length,
+        any_size=backbone.any_size,
         description=description,
     )

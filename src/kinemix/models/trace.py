@@ -81,13 +81,15 @@ class Trace:
     """What happened in a dry run: module calls and tensor operations, each in order of their start.
 
     Attributes:
-        input_size: height and width of the frame.
+        input_size: height and width of the frames.
+        rank: dimensions of a map: 4 in an image network (``N C H W``), 5 in a clip network (``N C T H W``).
         convolutions: for every value, the operations among its ancestors that convolve (a bit mask over
             ``operations``).
         output_shapes: shapes of the tensors that the network returned.
     """
 
     input_size: tuple[int, int]
+    rank: int = 4
     calls: list[Call] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     convolutions: list[int] = field(default_factory=list)
@@ -99,14 +101,14 @@ class Trace:
         return sum(1 << i for i, op in enumerate(self.operations) if op.convolves)
 
     def is_map(self, shape: Shape) -> bool:
-        """Whether a tensor of this shape is a map ``N C H W``: its sides have the frame's proportions.
+        """Whether a tensor of this shape is a map ``N C [T] H W``: its sides have the frame's proportions.
 
         Each side may have been rounded by a pixel. A map ``N H W C`` fails, which no site may have.
         """
-        if len(shape) != 4:
+        if len(shape) != self.rank:
             return False
         height, width = self.input_size
-        return abs(shape[2] * width - shape[3] * height) <= height + width
+        return abs(shape[-2] * width - shape[-1] * height) <= height + width
 
     def lineage(self, call: int) -> Iterator[Call]:
         """The call of this number and those around it, from the inside out."""
@@ -119,9 +121,9 @@ class Trace:
 class _Recorder(TorchDispatchMode):
     """Numbers the values that operations read and make."""
 
-    def __init__(self, input_size: tuple[int, int]) -> None:
+    def __init__(self, trace: Trace) -> None:
         super().__init__()
-        self.trace = Trace(input_size)
+        self.trace = trace
         self.stack: list[int] = []
         self._numbers: dict[int, int] = {}
         self._alive: list[Tensor] = []  # an id() is unique only as long as its object lives
@@ -177,28 +179,33 @@ class _Recorder(TorchDispatchMode):
         return tuple(value.shape) if is_map else None
 
 
-def trace_network(network: nn.Module, *, channels: int, input_size: tuple[int, int]) -> Trace:
-    """Send one frame through a network that does not exist, and write down what it does.
+def trace_network(
+    network: nn.Module, *, channels: int, input_size: tuple[int, int], num_frames: int | None = None
+) -> Trace:
+    """Send one frame or clip through a network that does not exist, and write down what it does.
 
     Args:
-        network: takes ``1 x channels x H x W``; it is neither copied nor changed.
-        channels, input_size: of the frame.
+        network: takes ``1 x channels x H x W``, or clips ``1 x channels x T x H x W``; it is neither copied
+            nor changed.
+        channels, input_size: of the frames.
+        num_frames: of the clip; ``None`` for an image network.
 
     Raises:
-        ConfigError: the network cannot take such a frame.
+        ConfigError: the network cannot take such a frame or clip.
     """
-    recorder = _Recorder(input_size)
+    length = () if num_frames is None else (num_frames,)
+    recorder = _Recorder(Trace(input_size, rank=4 + len(length)))
     handles = []
     for path, module in network.named_modules():
         handles.append(module.register_forward_pre_hook(_entering(recorder, path)))
         handles.append(module.register_forward_hook(_leaving(recorder)))
     try:
         with recorder:
-            result = run_on_meta(network, (1, channels, *input_size))
+            result = run_on_meta(network, (1, channels, *length, *input_size))
     except Exception as error:  # whatever a user's network may raise
         raise ConfigError(
-            f"{type(network).__name__} cannot take a frame of {channels} x {input_size[0]} x {input_size[1]} "
-            f"in a dry run: {_one_line(error)}"
+            f"{type(network).__name__} cannot take {'a frame' if num_frames is None else 'a clip'} of "
+            f"{' x '.join(map(str, (channels, *length, *input_size)))} in a dry run: {_one_line(error)}"
         ) from error
     finally:
         for handle in handles:
@@ -222,10 +229,9 @@ def _one_line(error: Exception) -> str:
 
 def run_on_meta(network: nn.Module, input_shape: Shape) -> Any:
     """Run a network in evaluation mode on the meta device, with its own parameters left where they are."""
-    state = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in [*network.named_parameters(), *network.named_buffers()]
-    }
+    state: dict[str, Tensor] = {n: torch.empty_like(b, device="meta") for n, b in network.named_buffers()}
+    for name, parameter in network.named_parameters():  # still parameters: modules may ask for them as such
+        state[name] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
     with evaluating(network), torch.no_grad(), torch.device("meta"):
         return torch.func.functional_call(network, state, (torch.empty(input_shape),))
 

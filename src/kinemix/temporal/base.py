@@ -14,6 +14,32 @@ from torch import Tensor, nn
 from kinemix.errors import LayoutError
 from kinemix.types import Clip, Frame
 
+Place = Literal["before", "after", "instead"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution:
+    """A convolution of the backbone that a temporal module is to stand in for.
+
+    Attributes:
+        in_channels, out_channels, groups, bias: as in torch.
+        kernel_size, stride, padding, dilation: along time, height and width; the convolution of an image
+            network has 1, 1, 0 and 1 along time.
+        is_last: whether it is the last one of its block's residual branch.
+        is_flat: whether it sees frames one by one because its network does (an image network's ``nn.Conv2d``).
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int, int]
+    stride: tuple[int, int, int] = (1, 1, 1)
+    padding: tuple[int, int, int] = (0, 0, 0)
+    dilation: tuple[int, int, int] = (1, 1, 1)
+    groups: int = 1
+    bias: bool = False
+    is_last: bool = False
+    is_flat: bool = False
+
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
@@ -21,20 +47,23 @@ class Site:
 
     Attributes:
         path: dotted path of the host, the backbone's module next to which the temporal one is put.
-        place: ``"before"`` the host (it sees the host's input) or ``"after"`` it (the host's output).
+        place: ``"before"`` the host (it sees the host's input), ``"after"`` it (the host's output), or
+            ``"instead"`` of it (it sees the host's input, and the host goes).
         channels, height, width: the feature map that passes there, for the backbone's input size.
         num_frames: frames a clip, as the network was built (a module with ``any_length`` takes others too).
         stage, block: where the host stands, stages counted from 1, blocks within a stage from 0.
+        convolution: the host, where the place is ``"instead"``.
     """
 
     path: str
-    place: Literal["before", "after"] = "before"
+    place: Place = "before"
     channels: int
     height: int
     width: int
     num_frames: int
     stage: int = 1
     block: int = 0
+    convolution: Convolution | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +72,24 @@ class Insertion:
 
     Attributes:
         at: ``"block"`` (the whole block), ``"first_conv"`` (the first convolution of each block's residual
-            branch), or a shell pattern over module paths in which ``{block}`` stands for a block's path
-            (``"{block}.branch1x1.conv"``).
-        place: ``"before"`` or ``"after"`` the host.
+            branch), ``"convs"`` (all convolutions of it, one after the other), or a shell pattern over module
+            paths in which ``{block}`` stands for a block's path (``"{block}.branch1x1.conv"``); or several
+            patterns.
+        place: ``"before"`` or ``"after"`` the host, or ``"instead"`` of it, where it is a convolution.
         every: use every n-th block of a stage, starting with the first. ``None``: every second block if some
             stage has 23 blocks or more (ResNet-101), else every block (TSM's rule).
         stages: stages to use, counted from 1; ``None`` means all.
         blocks: blocks to use within each stage, counted from 0, negative from the end; ``None`` means all.
+        num_blocks: the fewest and the most blocks to use in each stage, evenly spaced among those that the
+            other fields name, around their middle; ``None`` means all of them.
     """
 
-    at: str
-    place: Literal["before", "after"] = "before"
+    at: str | tuple[str, ...]
+    place: Place = "before"
     every: int | None = 1
     stages: tuple[int, ...] | None = None
     blocks: tuple[int, ...] | None = None
+    num_blocks: tuple[int, int] | None = None
 
 
 class TemporalModule(nn.Module):
@@ -82,7 +115,7 @@ class TemporalModule(nn.Module):
     any_length: ClassVar[bool] = True
     """Takes clips of any number of frames, not only ``site.num_frames``."""
 
-    any_size: ClassVar[bool] = True
+    any_size: bool = True
     """Takes maps of any height and width, not only the site's."""
 
     causal: bool = False
@@ -92,9 +125,27 @@ class TemporalModule(nn.Module):
         super().__init__()
         self.site = site
 
+    @classmethod
+    def choose_insertion(cls, backbone: str) -> Insertion | None:
+        """Where this module goes in a backbone, unless the user says otherwise.
+
+        Subclasses add the keyword options by which their paper varies the places (``stage``, ``num_blocks``);
+        :func:`kinemix.create_model` takes them beside those of ``__init__``.
+
+        Args:
+            backbone: name of the image or clip network.
+
+        Returns:
+            The first of :attr:`placements`; ``None`` for a module that goes nowhere.
+        """
+        return next(iter(cls.placements.values()), None)
+
     def forward(self, clip: Clip) -> Clip:
-        """Map a clip to a clip of the same shape."""
+        """Map a clip to a clip of the same shape (of the replaced convolution's, if there is one)."""
         raise NotImplementedError
+
+    def take_over_(self, host: nn.Module) -> None:
+        """Start from the weights of the convolution that this module replaces; by default afresh."""
 
     def step(self, frame: Frame, state: Any = None) -> tuple[Frame, Any]:
         """One frame of a stream, for causal modules: feeding frames one by one equals ``forward``.

@@ -1,0 +1,116 @@
+"""Batches whose samples are read in a guarded child: one that hangs or crashes costs itself and no other.
+
+A loader worker does not decode. It has a child (:mod:`kinemix.data._guarded`) to which it gives one sample
+after the other, with a piece of shared memory for the whole batch; the child writes each clip into its row.
+Samples that were read before a child died are in that memory already, a new child reads the remaining ones,
+and the finished batch goes on to the main process without being copied.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kinemix.data._guarded import ChildDiedError, GuardedChild
+from kinemix.data.dataset import Batch, Collate, Item, Key, Unreadable, VideoDataset
+
+
+class GuardedBatches(torch.utils.data.Dataset[Batch]):
+    """A dataset that gives whole batches: for a torch loader whose ``collate_fn`` is :func:`hand_on`.
+
+    Args:
+        dataset: of single samples.
+        collate: makes batches of them; ``collate.clip_shape`` is every clip's, unless they have ``own_shapes``.
+        own_shapes: clips differ in shape, and come one a batch.
+        max_seconds: for one sample.
+    """
+
+    def __init__(
+        self, dataset: VideoDataset, *, collate: Collate, own_shapes: bool, max_seconds: float
+    ) -> None:
+        self.dataset, self._collate, self._own_shapes = dataset, collate, own_shapes
+        self._child = GuardedChild(_ClipReader(dataset), max_seconds=max_seconds)
+        self._dead: dict[int, str] = {}
+        self._num_batches = 0
+        self._told = (0, 0)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def start(self) -> None:
+        """Fork the child; called in a new worker, whose own it is."""
+        self._child.start()
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """The batch of these samples, in their order."""
+        self._num_batches += 1
+        if self._own_shapes:
+            return self._collate([self._read(key, row, None) for row, key in enumerate(keys)])
+        clips = _allocate_shared((len(keys), *self._collate.clip_shape))
+        items = [self._read(key, row, clips) for row, key in enumerate(keys)]
+        rows = [row for row, item in enumerate(items) if isinstance(item, Item)]
+        read = [item for item in items if isinstance(item, Item)]
+        return Batch(
+            clips if len(rows) == len(keys) else clips[rows],
+            torch.tensor([item.label for item in read], dtype=torch.int64),
+            torch.tensor([item.index for item in read], dtype=torch.int64),
+            tuple(item for item in items if isinstance(item, Unreadable)),
+        )
+
+    def _read(self, key: Key, row: int, clips: Tensor | None) -> Item | Unreadable:
+        """One sample; its clip is in ``clips[row]`` if that is given."""
+        index = key[1]
+        name = self.dataset.annotations.samples[index].name
+        if index in self._dead:  # it has cost a child; every epoch would cost another
+            return Unreadable(index, name, self._dead[index])
+        self._child.start()
+        told = (self._child.generation, self._num_batches)
+        memory = clips if told != self._told else None  # the child remembers it for the rest of the batch
+        self._told = told
+        try:
+            answer = self._child.ask((key, row if clips is not None else None, memory))
+        except ChildDiedError as death:
+            self._dead[index] = death.reason
+            return Unreadable(index, name, death.reason)
+        if isinstance(answer, Unreadable):
+            return answer
+        label, clip = answer
+        return Item(torch.empty(0) if clip is None else torch.from_numpy(clip), label, index)
+
+
+class _ClipReader:
+    """What the child does: read one sample, put its clip where it belongs."""
+
+    def __init__(self, dataset: VideoDataset) -> None:
+        self._dataset = dataset
+        self._clips: Tensor | None = None
+
+    def __call__(
+        self, request: tuple[Key, int | None, Tensor | None]
+    ) -> Unreadable | tuple[int, NDArray[np.float32] | None]:
+        key, row, clips = request
+        if clips is not None:
+            self._clips = clips
+        item = self._dataset[key]
+        if isinstance(item, Unreadable):
+            return item
+        if row is None:
+            return item.label, item.clip.numpy()
+        assert self._clips is not None
+        self._clips[row] = item.clip
+        return item.label, None
+
+
+def _allocate_shared(shape: Sequence[int]) -> Tensor:
+    """Float32 memory that other processes can map. ``share_memory_`` would copy what is not written yet."""
+    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape), device="cpu")
+    strides = torch.empty(*shape, device="meta").stride()
+    return torch.empty(0, dtype=torch.float32).set_(storage, 0, tuple(shape), strides)
+
+
+def hand_on(batch: Batch) -> Batch:
+    """A batch is one already."""
+    return batch

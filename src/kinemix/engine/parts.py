@@ -1,0 +1,124 @@
+"""What a run is made of, built in the order in which mistakes are cheapest: nothing on disk is touched yet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from kinemix.config import TrainConfig
+from kinemix.data.loader import TestLoader, TrainLoader, build_test_loader, build_train_loader
+from kinemix.data.mirror import mirror_labels
+from kinemix.data.sources import Splits, open_splits
+from kinemix.engine.optim import build_optimizer
+from kinemix.engine.settle import build_model
+from kinemix.evaluate.protocol import build_protocol, check_mirrors
+from kinemix.models.checkpoint import JSON_NAME
+from kinemix.models.video import VideoModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of a run.
+
+    Attributes:
+        config: settled, with the protocol, size and colour of the model.
+        splits: who is trained on and who is held out.
+        model: with its first weights.
+        network: the model as ``fabric`` has set it up.
+        optimizer: likewise.
+        train_loader: augmented clips.
+        val_loader: all views of the held-out videos; ``None`` if nothing is held out.
+    """
+
+    config: TrainConfig
+    splits: Splits
+    model: VideoModel
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    train_loader: TrainLoader
+    val_loader: TestLoader | None
+
+
+def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
+    """Open the data, build the model, and set both up for this process.
+
+    Args:
+        fabric: launched.
+        config: settled.
+
+    Raises:
+        KinemixError: one of them cannot be used.
+    """
+    splits = open_splits(config.data)
+    resumable = config.resume and config.out is not None and (Path(config.out) / "last" / JSON_NAME).exists()
+    torch.manual_seed(config.seed)
+    model = build_model(
+        config, num_classes=len(splits.class_names), pretrained=config.pretrained and not resumable
+    )
+    protocol = build_protocol(config.protocol, input_spec=model.input_spec)
+    check_mirrors(protocol, find_mirrors(config, splits.class_names), splits.class_names)
+    config = replace(config, protocol=protocol, size=protocol.input.size, color=protocol.input.color)
+    train_loader, val_loader = _build_loaders(fabric, config, splits)
+    network, optimizer = _set_up(fabric, config, model)
+    return Parts(
+        config=config,
+        splits=splits,
+        model=model,
+        network=network,
+        optimizer=optimizer,
+        train_loader=train_loader,
+        val_loader=val_loader,
+    )
+
+
+def _set_up(
+    fabric: Fabric, config: TrainConfig, model: VideoModel
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    machine, optim = config.machine, config.optim
+    if machine.channels_last:
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for parameter in model.parameters():
+            if parameter.ndim in formats:
+                parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+    optimizer = build_optimizer(
+        model,
+        name=optim.name,
+        lr=optim.lr,
+        weight_decay=optim.weight_decay,
+        decay_norms=optim.decay_norms,
+        momentum=optim.momentum,
+        nesterov=optim.nesterov,
+    )
+    network = torch.compile(model) if machine.compile else model
+    return fabric.setup(network, optimizer)
+
+
+def _build_loaders(
+    fabric: Fabric, config: TrainConfig, splits: Splits
+) -> tuple[TrainLoader, TestLoader | None]:
+    data = config.data
+    common: dict[str, Any] = {
+        "protocol": config.protocol,
+        "batch_size": config.optim.batch_size,
+        "reader": data.reader,
+        "short_side": data.short_side,
+        "cache": data.cache,
+        "max_seconds": data.max_seconds,
+        "workers": data.workers,
+        "rank": fabric.global_rank,
+        "world_size": fabric.world_size,
+        "pin_memory": fabric.device.type == "cuda",
+    }
+    train = build_train_loader(splits.train, augment=config.augment, seed=config.seed, **common)
+    return train, build_test_loader(splits.val, **common) if len(splits.val) else None
+
+
+def find_mirrors(config: TrainConfig, class_names: Sequence[str]) -> list[int | None]:
+    """For each class that of its mirror image, which ten crops need; ``None`` where there is none."""
+    augment = config.augment
+    flip = "auto" if augment.flip == "off" else augment.flip
+    return list(mirror_labels(class_names, flip=flip, flip_labels=augment.flip_labels))

@@ -1,0 +1,33 @@
+"""Every temporal module learns order from real video files; without one it cannot be learned."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kinemix import demo
+from kinemix.temporal import shelf
+
+# Half of the videos have a twin that holds the same frames in the opposite order.
+CHANCE = 0.55
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all networks, so that the videos are made once; KINEMIX_DEMO keeps it between sessions."""
+    kept = os.environ.get("KINEMIX_DEMO")
+    return Path(kept) if kept else tmp_path_factory.mktemp("demo")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("module", shelf.names())
+def test_motion_easy(folder: Path, module: str) -> None:
+    model = f"{module}_resnet18"
+    outcome = demo.run_demo(out=folder, models=[model])[model]
+    if shelf.get(module).sees_time:
+        assert outcome.accuracy >= 0.90
+        assert outcome.opposite_share >= 0.90
+    else:
+        assert outcome.accuracy <= CHANCE
+        assert outcome.unchanged_share == 1
