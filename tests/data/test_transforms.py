@@ -13,6 +13,7 @@ from kinemix.data.transforms import (
     center_crop,
     draw_multi_scale_box,
     normalize_clip,
+    remove_clip_statistics,
     resize_to_cover,
 )
 
@@ -263,3 +264,11 @@ def test_median_difference_leaves_nothing_where_an_object_passed() -> None:
         assert clip[t, :, :, t].min() > 0
         assert clip[t, :, :, torch.arange(8) != t].abs().max() == 0
     torch.testing.assert_close(clip.flip(0), normalize_clip(frames.flip(0), protocol=protocol))
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 8])
+def test_median_difference_equals_torch_s_median(num_frames: int) -> None:
+    protocol = Protocol(input=InputSpec(size=(6, 5)), difference="clip_median")
+    clip = torch.randn(2, num_frames, 3, 6, 5)
+    ours = remove_clip_statistics(clip, protocol)
+    assert torch.equal(ours, clip - clip.median(dim=1, keepdim=True).values)
