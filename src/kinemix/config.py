@@ -206,6 +206,9 @@ class OptimConfig:
         clip_grad_norm: largest norm of the gradient; null for no clipping.
         label_smoothing: share of the target spread over all classes.
         dropout: before the classifier.
+        ema: share that an exponential moving average of the weights keeps at each step (.999 looks back over
+            about a thousand); it rises to this from the start, for short trainings. The average is what is then
+            validated, saved and tested; null for the weights themselves.
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -224,6 +227,7 @@ class OptimConfig:
     clip_grad_norm: float | None = 20.0
     label_smoothing: float = 0.0
     dropout: float = 0.5
+    ema: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from runs import MODEL, assert_same_weights, read_weights
 from torch.nn import functional as F
 
 from kinemix.config import (
@@ -24,7 +24,6 @@ from kinemix.config import (
     MachineConfig,
     OptimConfig,
     Protocol,
-    TrainConfig,
 )
 from kinemix.data.catalog.motion import make_motion
 from kinemix.data.loader import build_train_loader
@@ -40,42 +39,6 @@ from kinemix.engine.validation import validate
 from kinemix.errors import CheckpointError, ConfigError, DataError, KinemixError
 from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
 from kinemix.models.factory import create_model
-
-MODEL = "tsm_test_resnet.r160_in1k"
-
-
-@pytest.fixture(scope="module")
-def motion(tmp_path_factory):
-    """Twelve classes, two training videos and one held-out video each."""
-    folder = tmp_path_factory.mktemp("motion")
-    return make_motion(folder, train_per_class=2, val_per_class=1, num_frames=8, size=32, workers=1)
-
-
-@pytest.fixture
-def config(motion, tmp_path):
-    return TrainConfig(
-        data=DataConfig(source=str(motion), workers=0),
-        model=MODEL,
-        size=32,
-        protocol=Protocol(num_frames=4, crop_fraction=1.0),
-        augment=AugmentConfig(flip="off", brightness=0.2),
-        optim=OptimConfig(epochs=3, batch_size=5, lr=0.05, dropout=0.3),
-        machine=MachineConfig(accelerator="cpu", threads=1),
-        out=str(tmp_path / "run"),
-    )
-
-
-def read_weights(run, name="last"):
-    (path,) = (Path(run) / name).glob("*.safetensors")
-    return load_file(path)
-
-
-def assert_same_weights(run, other):
-    ours, theirs = read_weights(run), read_weights(other)
-    assert ours.keys() == theirs.keys()
-    for key in ours:
-        assert torch.equal(ours[key], theirs[key]), key
-
 
 # ------------------------------------------------------------------------------------------------ the loop
 
@@ -312,18 +275,13 @@ def test_stopped_while_validating(config, tmp_path, monkeypatch, kind):
     steps_before = len([r for r in read_log(Path(config.out)) if r["kind"] == "train"])
     run = train(replace(config, resume=True))
     assert_same_weights(run, whole)
-    assert_same_weights_of_best(run, whole)
+    assert_same_weights(run, whole, "best")
     ours, theirs = (
         [(r["kind"], r["iteration"], r.get("top1"), r.get("loss")) for r in read_log(folder)]
         for folder in (run, whole)
     )
     assert ours == theirs
     assert steps_before == 8
-
-
-def assert_same_weights_of_best(run, other):
-    for key, value in read_weights(other, "best").items():
-        assert torch.equal(read_weights(run, "best")[key], value), key
 
 
 def test_a_scheduler_that_stops_the_workers_too(config, monkeypatch):

@@ -5,6 +5,7 @@
     train            the loop            run              a run under way: its parts, saving, resuming
     settle           before a run        run_directory    what a run leaves behind, and its lock
     optim            optimizer, rates    training_state   checkpoints with what it takes to go on
+    weight_average   EMA of the weights
     launch           devices, processes  logbook, progress, unreadable, interrupt
     measure          a finished run, tested
 """

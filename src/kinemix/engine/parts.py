@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from kinemix.config import TrainConfig
 from kinemix.data.loader import TestLoader, TrainLoader, build_test_loader, build_train_loader
@@ -15,6 +16,7 @@ from kinemix.data.mirror import mirror_labels
 from kinemix.data.sources import Splits, open_splits
 from kinemix.engine.optim import build_optimizer
 from kinemix.engine.settle import build_model
+from kinemix.engine.weight_average import average_weights
 from kinemix.evaluate.protocol import build_protocol, check_mirrors
 from kinemix.models.checkpoint import JSON_NAME
 from kinemix.models.video import VideoModel
@@ -30,6 +32,7 @@ class Parts:
         model: with its first weights.
         network: the model as ``fabric`` has set it up.
         optimizer: likewise.
+        average: the running mean of the weights, if the run keeps one.
         train_loader: augmented clips.
         val_loader: all views of the held-out videos; ``None`` if nothing is held out.
     """
@@ -39,8 +42,14 @@ class Parts:
     model: VideoModel
     network: nn.Module
     optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
     train_loader: TrainLoader
     val_loader: TestLoader | None
+
+    @property
+    def answering(self) -> VideoModel:
+        """The network that is validated and saved."""
+        return self.model if self.average is None else cast(VideoModel, self.average.module)
 
 
 def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
@@ -64,12 +73,14 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     config = replace(config, protocol=protocol, size=protocol.input.size, color=protocol.input.color)
     train_loader, val_loader = _build_loaders(fabric, config, splits)
     network, optimizer = _set_up(fabric, config, model)
+    ema = config.optim.ema
     return Parts(
         config=config,
         splits=splits,
         model=model,
         network=network,
         optimizer=optimizer,
+        average=None if ema is None else average_weights(model, decay=ema),
         train_loader=train_loader,
         val_loader=val_loader,
     )

@@ -141,6 +141,11 @@ class Run:
                 "processes no batch may be left out: remove the videos, or raise optim.batch_size"
             )
 
+    def average_weights(self) -> None:
+        """Take the weights up into their running mean, if there is one."""
+        if self._parts.average is not None:
+            self._parts.average.update_parameters(self.model)
+
     def note_step(self, step: Step) -> None:
         """Log it and move the bar."""
         position, clips = self.position, step.clips * self.fabric.world_size
@@ -210,6 +215,10 @@ class Run:
             "precision": self.fabric.strategy.precision.state_dict(),
             "processes": gather(self.fabric, mine),
         }
+        if (average := self._parts.average) is not None:
+            # The checkpoint's own weights are the mean; these are the ones that go on learning.
+            state["weights"] = self.model.state_dict()
+            state["averaged"] = int(average.n_averaged)
         self._write("last", metrics, state)
         self._saved_at, self._saved_step = time.monotonic(), self.position.iteration
 
@@ -234,7 +243,11 @@ class Run:
             "best": {"top1": position.best, "epoch": position.best_epoch},
         }
         write = partial(
-            write_checkpoint, self.directory / name, model=self.model, metadata=metadata, state=state
+            write_checkpoint,
+            self.directory / name,
+            model=self._parts.answering,
+            metadata=metadata,
+            state=state,
         )
         do_first(self.fabric, write)
 
@@ -243,7 +256,10 @@ class Run:
         folder = self.directory / "last"
         if not (self.config.resume and (folder / JSON_NAME).exists()):
             return False
-        _, state = read_checkpoint_(folder, model=self.model)
+        _, state = read_checkpoint_(folder, model=self._parts.answering)
+        if (average := self._parts.average) is not None:
+            self.model.load_state_dict(state["weights"])
+            average.n_averaged.fill_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         processes = state["processes"]

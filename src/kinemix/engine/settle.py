@@ -48,7 +48,7 @@ _MOST = {
 }
 """Options and their largest values."""
 
-_SHARES = ("optim.label_smoothing", "optim.dropout")
+_SHARES = ("optim.label_smoothing", "optim.dropout", "optim.ema")
 """Options from 0 up to, but not including, 1."""
 
 
@@ -76,8 +76,9 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     if any(side is not None and side < 2 for side in sides):
         raise ConfigError(f"size is {config.size}: height and width must be 2 pixels or more")
     for name in _SHARES:
-        if not 0 <= _look_up(config, name) < 1:
-            raise ConfigError(f"{name} is {_look_up(config, name)}: it must be in [0, 1)")
+        value = _look_up(config, name)
+        if value is not None and not 0 <= value < 1:
+            raise ConfigError(f"{name} is {value}: it must be in [0, 1)")
     if config.optim.clip_grad_norm is not None and not config.optim.clip_grad_norm > 0:
         raise ConfigError(
             f"optim.clip_grad_norm is {config.optim.clip_grad_norm}: it must be above 0, or null"

@@ -68,6 +68,7 @@ def train(config: TrainConfig) -> Path:
                     check=run.check_batch,
                 )
                 for step in steps:
+                    run.average_weights()
                     run.note_step(step)
                     stopping = any_process(fabric, stop.requested)
                     if stopping or run.is_save_due():

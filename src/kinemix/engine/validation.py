@@ -22,15 +22,16 @@ def validate(
         loader: of the held-out samples.
         on_batch: called with the number of videos of every batch that is done.
     """
-    scores = evaluate(
-        parts.network,
-        loader,
-        ids=[sample.name for sample in parts.splits.val.samples],
-        class_names=parts.splits.class_names,
-        protocol=parts.config.protocol,
-        mirrored_labels=find_mirrors(parts.config, parts.splits.class_names),
-        description=parts.model.description,
-        device=fabric.device,
-        on_batch=on_batch,
-    )
+    with fabric.autocast():
+        scores = evaluate(
+            parts.network if parts.average is None else parts.answering,
+            loader,
+            ids=[sample.name for sample in parts.splits.val.samples],
+            class_names=parts.splits.class_names,
+            protocol=parts.config.protocol,
+            mirrored_labels=find_mirrors(parts.config, parts.splits.class_names),
+            description=parts.model.description,
+            device=fabric.device,
+            on_batch=on_batch,
+        )
     return merge_scores(gather(fabric, scores))
