@@ -24,8 +24,9 @@ from kinemix.engine.measure import Measurement, measure_run
 from kinemix.engine.progress import CountBar
 from kinemix.engine.train import train
 from kinemix.evaluate.metrics import opposite_share
+from kinemix.explain.filmstrip import plot_filmstrip
 from kinemix.explain.page import Page
-from kinemix.explain.plots import plot_confusion, plot_curves, plot_filmstrip
+from kinemix.explain.plots import plot_confusion, plot_curves
 
 NETWORKS = {"plain (TSN)": "tsn_resnet18", "MSTNet": "mstnet_resnet18"}
 """Name in the table -> model. The two differ in nothing but the temporal modules."""

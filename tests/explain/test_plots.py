@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from kinemix.explain.filmstrip import plot_filmstrip
 from kinemix.explain.page import Page
-from kinemix.explain.plots import plot_confusion, plot_curves, plot_filmstrip
+from kinemix.explain.plots import plot_confusion, plot_curves
 
 
 def test_confusion_shows_per_cent_of_each_class_in_the_asked_order() -> None:

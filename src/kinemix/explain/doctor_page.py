@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from kinemix.data.doctor import SEVERITIES, Examination, Finding
 from kinemix.explain.page import Page
-from kinemix.explain.plots import COLORS
+from kinemix.explain.palette import COLORS
 
 _ROWS = 200
 """Findings that one table names; beyond, the JSON report holds them all."""

@@ -4,8 +4,15 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
 
 from matplotlib.figure import Figure
+
+from kinemix.atomic import write_atomically
+
+Picture: TypeAlias = Figure | bytes
+"""A figure, or what :func:`render_png` made of it."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d5d9de; --soft: #f3f5f7; }
@@ -20,7 +27,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 thead th { background: var(--soft); }
-img { max-width: 100%; height: auto; border-radius: 4px; }
+img, video { max-width: 100%; height: auto; border-radius: 4px; }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem; } .pair figure { flex: 1 1 20rem; margin: 0; }
 figure { margin: 1rem 0; } figcaption { font-size: .9rem; opacity: .8; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; }
@@ -35,8 +42,9 @@ class Page:
         self.title = title
         self._blocks: list[str] = [f"<h1>{html.escape(title)}</h1>"]
 
-    def add_heading(self, text: str) -> None:
-        self._blocks.append(f"<h2>{html.escape(text)}</h2>")
+    def add_heading(self, text: str, *, level: int = 2) -> None:
+        """A heading of a section (level 2) or of a part of one (3)."""
+        self._blocks.append(f"<h{level}>{html.escape(text)}</h{level}>")
 
     def add_text(self, text: str) -> None:
         self._blocks.append(f"<p>{html.escape(text)}</p>")
@@ -54,10 +62,17 @@ class Page:
             f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         )
 
-    def add_figures(self, *figures: tuple[Figure, str]) -> None:
+    def add_film(self, film: bytes, caption: str) -> None:
+        """An MP4 file that the browser plays in place (:func:`kinemix.data.film.encode_film` makes one)."""
+        self._blocks.append(
+            f'<figure><video controls loop muted playsinline src="{_to_data_url(film, "video/mp4")}"></video>'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+
+    def add_figures(self, *figures: tuple[Picture, str]) -> None:
         """Figures side by side, where the screen is wide enough; each with its caption."""
         inner = "".join(
-            f'<figure><img alt="{html.escape(caption)}" src="{_to_data_url(figure)}">'
+            f'<figure><img alt="{html.escape(caption)}" src="{_to_data_url(render_png(figure), "image/png")}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             for figure, caption in figures
         )
@@ -73,8 +88,20 @@ class Page:
             + "\n</body></html>\n"
         )
 
+    def write(self, path: Path) -> None:
+        """Put the page into a file, whole or not at all."""
+        text = self.render()
+        write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"), durable=False)
 
-def _to_data_url(figure: Figure) -> str:
+
+def render_png(picture: Picture) -> bytes:
+    """A figure as a PNG file; what is one already stays as it is."""
+    if isinstance(picture, bytes):
+        return picture
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    picture.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _to_data_url(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64," + base64.b64encode(content).decode("ascii")

@@ -1,16 +1,13 @@
-"""Pictures of a run: every function returns a matplotlib figure and shows nothing by itself.
-
-Colours are Okabe and Ito's (safe for colour-blind eyes); maps of numbers use cividis.
-"""
+"""Pictures of a run: every function returns a matplotlib figure and shows nothing by itself."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+from kinemix.explain.palette import COLORS, SHARES
+
 _MAX_LABELLED_CLASSES = 40
 """With more classes than this a matrix is drawn without names: they would overlap."""
 
@@ -71,7 +68,7 @@ def plot_confusion(
     side = min(9.0, 2.2 + 0.3 * num_classes)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
+    axes.imshow(shares, cmap=SHARES, vmin=0, vmax=100)
     axes.set_title(title, fontsize=10)
     axes.set(xlabel="answer", ylabel="true class")
     if num_classes > _MAX_LABELLED_CLASSES:
@@ -83,24 +80,4 @@ def plot_confusion(
             share = shares[row, column]
             color = "black" if share > 60 else "white"
             axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=color)
-    return figure
-
-
-def plot_filmstrip(videos: Mapping[str, Tensor], *, num_frames: int = 8) -> Figure:
-    """Frames of some videos, one row a video, time from left to right.
-
-    Args:
-        videos: caption -> frames ``T C H W``, uint8 RGB.
-        num_frames: frames shown of each, evenly spread.
-    """
-    figure = Figure(figsize=(1.15 * num_frames + 1.4, 1.15 * len(videos)), layout="constrained")
-    grid = figure.subplots(len(videos), num_frames, squeeze=False)
-    for row, (caption, frames) in zip(grid, videos.items(), strict=True):
-        shown = np.linspace(0, len(frames) - 1, num_frames).round().astype(int)
-        for axes, index in zip(row, shown, strict=True):
-            axes.imshow(frames[index].permute(1, 2, 0).numpy())
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-        row[0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=9)
     return figure

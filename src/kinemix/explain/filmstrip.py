@@ -1,0 +1,62 @@
+"""Film strips: frames of videos in rows, time from left to right."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+_FRAME_INCHES = 1.15
+_CAPTION_INCHES = 1.4
+_CAPTION_LETTERS = 22
+"""Letters of a caption's line, at its size in the inches that it has."""
+
+
+def plot_filmstrip(
+    videos: Mapping[str, Tensor],
+    *,
+    num_frames: int | None = 8,
+    headings: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
+    """Frames of some videos, one row a video.
+
+    Args:
+        videos: caption -> frames ``T C H W``, uint8 RGB; long captions are wrapped.
+        num_frames: frames shown of each, evenly spread from the first to the last; ``None`` for all of them.
+        headings: one for each frame of the videos, which must then be of one length; stand above the columns.
+        title: above all.
+    """
+    longest = max(len(frames) for frames in videos.values())
+    num_frames = min(num_frames or longest, longest)
+    sides = [frames.shape[2] / frames.shape[3] for frames in videos.values()]
+    heights = [_FRAME_INCHES * side for side in sides]
+    extra = (0.3 if title else 0.0) + (0.2 if headings else 0.0)
+    figure = Figure(
+        figsize=(_FRAME_INCHES * num_frames + _CAPTION_INCHES, sum(heights) + extra), layout="constrained"
+    )
+    grid = figure.subplots(len(videos), num_frames, squeeze=False, height_ratios=heights)
+    for row, (caption, frames) in zip(grid, videos.items(), strict=True):
+        for axes, index in zip(row, spread_frames(len(frames), num_frames), strict=True):
+            axes.imshow(frames[index].permute(1, 2, 0).numpy())
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        row[0].set_ylabel(wrap_label(caption), rotation=0, ha="right", va="center", fontsize=9)
+    if headings is not None:
+        for axes, index in zip(grid[0], spread_frames(longest, num_frames), strict=True):
+            axes.set_title(headings[index], fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def spread_frames(count: int, shown: int) -> list[int]:
+    """Indices of so many frames, evenly spread from the first to the last of ``count``."""
+    return [int(index) for index in np.linspace(0, count - 1, shown).round()]
+
+
+def wrap_label(text: str, letters: int = _CAPTION_LETTERS, lines: int = 4) -> str:
+    """A class name or path in lines of so many letters; what does not fit into the lines ends in dots."""
+    return textwrap.fill(text, letters, max_lines=lines, placeholder=" ...", break_on_hyphens=True)
