@@ -191,21 +191,36 @@ class OptimConfig:
     Attributes:
         name: optimizer.
         lr: learning rate after warm-up, for the whole batch (never scaled behind your back).
+        lr_batch: the batch for which ``lr`` is meant: with another one, over all processes and accumulated
+            micro-batches, the rate is scaled in proportion, and the run says so. null takes ``lr`` as it is.
+        lr_scales: factors on the rate by shell patterns of parameter names, such as ``{"*": 0.1, "*.fc.*": 1}``;
+            of several patterns that match the last counts, and 0 freezes.
+        policy: ``tsn`` lets biases learn twice as fast, and neither them nor normalisation layers decay; ``tsm``
+            (MixTConv's too) lets the classifier's weights learn five and its bias ten times as fast besides.
         momentum: of SGD.
         nesterov: Nesterov's momentum, of SGD.
         weight_decay: pull of the weights towards zero (decoupled in AdamW).
-        decay_norms: apply it to biases and normalisation layers too.
+        decay_norms: of the policy ``uniform``: apply it to biases and normalisation layers too.
         schedule: ``step`` multiplies by ``gamma`` at each of ``milestones``; ``cosine`` falls to zero along
-            half a cosine; both are read anew at every iteration.
+            half a cosine.
+        schedule_by: whether it is read anew at every ``iteration`` or every ``epoch``.
+        cosine_over: the half cosine spans the ``rest`` of the run after the warm-up, or the whole ``run``.
         milestones: of ``step``, in epochs.
         gamma: of ``step``.
-        warmup_epochs: linear rise from a hundredth of the rate, counted within ``epochs``.
+        warmup_epochs: linear rise to the rate, counted within ``epochs``.
+        warmup_iterations: the same in steps of the optimizer; give one of the two.
+        warmup_start: share of the rate at which the rise starts.
         epochs: passes over the training samples.
         batch_size: clips in a micro-batch, on each process.
         accumulate: micro-batches added up before a step of the optimizer.
         clip_grad_norm: largest norm of the gradient; null for no clipping.
         label_smoothing: share of the target spread over all classes.
         dropout: before the classifier.
+        batch_norm: which batch normalisation layers learn. ``learns``: all; ``partial``: all but the first keep
+            their mean and variance (TSN); ``first``: all but the first keep scale and shift as well (CTM on
+            UCF-101); ``fixed``: all keep everything.
+        frozen_stages: the stem and so many of the network's stages keep weights and statistics; 0 for the stem
+            alone, null for nothing.
         ema: share that an exponential moving average of the weights keeps at each step (.999 looks back over
             about a thousand); it rises to this from the start, for short trainings. The average is what is then
             validated, saved and tested; null for the weights themselves.
@@ -213,20 +228,29 @@ class OptimConfig:
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
+    lr_batch: int | None = None
+    lr_scales: dict[str, float] = field(default_factory=dict)
+    policy: Literal["uniform", "tsn", "tsm"] = "uniform"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
     decay_norms: bool = True
     schedule: Literal["step", "cosine", "constant"] = "cosine"
+    schedule_by: Literal["iteration", "epoch"] = "iteration"
+    cosine_over: Literal["rest", "run"] = "rest"
     milestones: tuple[float, ...] = (30, 40, 45)
     gamma: float = 0.1
     warmup_epochs: float = 0.0
+    warmup_iterations: int = 0
+    warmup_start: float = 0.01
     epochs: int = 50
     batch_size: int = 16
     accumulate: int = 1
     clip_grad_norm: float | None = 20.0
     label_smoothing: float = 0.0
     dropout: float = 0.5
+    batch_norm: Literal["learns", "partial", "first", "fixed"] = "learns"
+    frozen_stages: int | None = None
     ema: float | None = None
 
 

@@ -1,51 +1,12 @@
-"""Schedules against closed forms and against torch's own schedulers; groups by counting."""
-
-import math
+"""Parameter groups by counting, and against the released code's rules written out for one network."""
 
 import pytest
 import torch
 from torch import nn
 
-from kinemix.engine.optim import build_optimizer, group_parameters, rate_at, set_rate_
+from kinemix.engine.optim import build_optimizer, check_patterns, group_parameters, set_rate_
 from kinemix.errors import ConfigError
-
-RUN = {"lr": 0.1, "iterations_per_epoch": 10, "epochs": 5}
-
-
-def test_cosine_equals_torch():
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50)
-    for iteration in range(50):
-        assert rate_at(iteration, **RUN, schedule="cosine") == pytest.approx(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-
-
-def test_step_multiplies_at_each_milestone():
-    rates = [rate_at(i, **RUN, schedule="step", milestones=(2, 3.5), gamma=0.1) for i in range(50)]
-    assert rates == pytest.approx([0.1] * 20 + [0.01] * 15 + [0.001] * 15)
-
-
-def test_warm_up_rises_from_a_hundredth_then_half_a_cosine():
-    rates = [rate_at(i, **RUN, schedule="cosine", warmup_epochs=2) for i in range(50)]
-    assert rates[0] == pytest.approx(0.001)
-    assert rates[10] == pytest.approx(0.1 * (0.01 + 0.99 / 2))
-    assert rates[20] == pytest.approx(0.1)
-    assert rates[35] == pytest.approx(0.05)
-    assert rates[49] == pytest.approx(0.05 * (1 + math.cos(math.pi * 29 / 30)))
-    assert rates[:21] == sorted(rates[:21])
-    assert rates[20:] == sorted(rates[20:], reverse=True)
-
-
-def test_warm_up_longer_than_the_run_and_constant():
-    assert rate_at(49, **RUN, schedule="constant") == 0.1
-    assert rate_at(25, **RUN, schedule="constant", warmup_epochs=5) == pytest.approx(0.1 * (0.01 + 0.99 / 2))
-    assert rate_at(25, **RUN, schedule="cosine", warmup_epochs=5) == pytest.approx(0.1 * (0.01 + 0.99 / 2))
-
-
-def test_unknown_schedule():
-    with pytest.raises(ConfigError, match="did you mean 'cosine'"):
-        rate_at(0, **RUN, schedule="cosin")
+from kinemix.models.factory import create_model
 
 
 def make_net():
@@ -69,13 +30,75 @@ def test_frozen_parameters_are_left_out():
     assert len(group["params"]) == 4
 
 
+def name_groups(model, **options):
+    """``(rate factor, decay)`` of every parameter, by path."""
+    names = {id(parameter): path for path, parameter in model.named_parameters()}
+    groups = group_parameters(model, weight_decay=0.1, **options)
+    return {names[id(p)]: (g["lr_scale"], g["weight_decay"]) for g in groups for p in g["params"]}
+
+
+@pytest.fixture(scope="module")
+def inception():
+    """Every convolution of it has a bias, and GSM brings 3D convolutions and norms of its own."""
+    return create_model("gsm_bn_inception", num_classes=5, num_frames=2)
+
+
+@pytest.mark.parametrize(("policy", "weight", "bias"), [("tsn", 1, 2), ("tsm", 5, 10)])
+def test_policies_of_the_released_code(inception, policy, weight, bias):
+    groups = name_groups(inception, policy=policy, classifier="backbone.fc")
+    wanted = {}
+    for path, module in inception.named_modules():
+        for name, _ in module.named_parameters(recurse=False):
+            if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+                one = (1, 0.0)
+            elif path == "backbone.fc":
+                one = (weight, 0.1) if name == "weight" else (bias, 0.0)
+            else:
+                one = (1, 0.1) if name == "weight" else (2, 0.0)
+            wanted[f"{path}.{name}"] = one
+    assert groups == wanted
+    assert len(set(groups.values())) == {"tsn": 3, "tsm": 5}[policy]
+
+
+def test_scale_of_a_layer_is_no_weight():
+    """ConvNeXt's gammas and the biases of recurrent cells (``bias_ih_l0``)."""
+    groups = name_groups(create_model("tsm_convnext_atto", num_classes=3, num_frames=2), policy="tsm")
+    assert groups["backbone.stages.0.blocks.0.norm.weight"] == (1, 0.0)
+    assert all(decay == 0 for path, (_, decay) in groups.items() if path.endswith((".gamma", ".bias")))
+    cells = name_groups(nn.ModuleDict({"cell": nn.GRU(4, 4)}), policy="tsn")
+    assert cells["cell.weight_hh_l0"] == (1, 0.1)
+    assert cells["cell.bias_hh_l0"] == (2, 0.0)
+
+
+def test_factors_by_path_multiply_those_of_the_policy():
+    net = make_net()
+    scales = {"*": 0.1, "3.*": 1.0}
+    groups = name_groups(net, policy="tsm", lr_scales=scales, classifier="3")
+    assert groups == {
+        "0.weight": (0.1, 0.1),
+        "0.bias": (0.2, 0.0),
+        "1.weight": (0.1, 0.0),
+        "1.bias": (0.1, 0.0),
+        "3.weight": (5, 0.1),
+        "3.bias": (10, 0.0),
+    }
+    with pytest.raises(
+        ConfigError, match=r"'layer4\.\*' matches no parameter; they are called '0\.weight' to"
+    ):
+        check_patterns({"*": 1, "layer4.*": 2}, [path for path, _ in net.named_parameters()])
+    with pytest.raises(ConfigError, match=r"optim\.policy 'tsmm': did you mean 'tsm'"):
+        group_parameters(net, weight_decay=0.1, policy="tsmm")
+
+
 def test_optimizers_and_their_rate():
-    sgd = build_optimizer(make_net(), name="sgd", lr=0.1, weight_decay=0.1, nesterov=True, decay_norms=False)
+    groups = group_parameters(make_net(), weight_decay=0.1, policy="tsm", classifier="3")
+    sgd = build_optimizer(groups, name="sgd", lr=0.1, nesterov=True)
     assert isinstance(sgd, torch.optim.SGD)
     set_rate_(sgd, 0.5)
-    assert [g["lr"] for g in sgd.param_groups] == [0.5, 0.5]
-    assert isinstance(build_optimizer(make_net(), name="adamw", lr=0.1, weight_decay=0.1), torch.optim.AdamW)
+    assert [g["lr"] for g in sgd.param_groups] == [0.5 * g["lr_scale"] for g in sgd.param_groups]
+    assert {g["lr"] for g in sgd.param_groups} == {0.5, 1.0, 2.5, 5.0}
+    assert isinstance(build_optimizer(groups, name="adamw", lr=0.1), torch.optim.AdamW)
     with pytest.raises(ConfigError, match="adamw"):
-        build_optimizer(make_net(), name="adam", lr=0.1, weight_decay=0.1)
+        build_optimizer(groups, name="adam", lr=0.1)
     with pytest.raises(ConfigError, match="momentum"):
-        build_optimizer(make_net(), name="sgd", lr=0.1, weight_decay=0.1, momentum=0, nesterov=True)
+        build_optimizer(groups, name="sgd", lr=0.1, momentum=0, nesterov=True)

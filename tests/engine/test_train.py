@@ -96,6 +96,13 @@ def test_loop_equals_plain_torch(config, name):
     assert [r["rate"] for r in read_log(run) if r["kind"] == "train"] == pytest.approx(rates)
 
 
+def test_rate_is_scaled_with_the_batch_if_asked(config, capfd):
+    optim = replace(config.optim, epochs=1, schedule="constant", lr=0.02, lr_batch=40, accumulate=2)
+    run = train(replace(config, optim=optim))
+    assert [r["rate"] for r in read_log(run) if r["kind"] == "train"] == pytest.approx([0.005, 0.005])
+    assert "learning rate 0.005: optim.lr 0.02 is meant for 40 clips" in capfd.readouterr().err
+
+
 def test_run_directory_holds_everything(config):
     run = train(config)
     records = read_log(run)

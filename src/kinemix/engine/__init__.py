@@ -4,8 +4,9 @@
 
     train            the loop            run              a run under way: its parts, saving, resuming
     settle           before a run        run_directory    what a run leaves behind, and its lock
-    optim            optimizer, rates    training_state   checkpoints with what it takes to go on
-    weight_average   EMA of the weights
+    schedule         learning rates      training_state   checkpoints with what it takes to go on
+    optim, freeze    who learns how fast, and who does not
+    weight_average   the mean of the weights
     launch           devices, processes  logbook, progress, unreadable, interrupt
     measure          a finished run, tested
 """

@@ -23,7 +23,8 @@ class Step:
         loss: mean over the clips of the step.
         clips: how many there were.
         rate: learning rate.
-        gradient_norm: before clipping; ``None`` without clipping.
+        gradient_norm: before clipping; ``None`` where no video could be read, or where half precision
+            overflowed and the step was left out.
         seconds: that it took.
         waiting: of them, spent waiting for data.
     """

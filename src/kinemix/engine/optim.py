@@ -1,103 +1,121 @@
-"""The optimizer's parts: which parameters decay, and the learning rate as a pure function of the iteration.
+"""The optimizer: which parameters learn how fast, and which of them decay."""
 
-There is no scheduler object and so no scheduler state: a run that is resumed at iteration ``n`` asks
-:func:`rate_at` for iteration ``n``, and that is all.
-"""
-
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kinemix.errors import ConfigError, did_you_mean
 
-WARMUP_START = 0.01
-"""Share of the rate at which the warm-up starts."""
+Kind = Literal["weight", "bias", "norm", "classifier weight", "classifier bias"]
+"""What a parameter is for an optimizer; ``norm`` is scale and shift of a normalisation."""
+
+_TSN: Mapping[Kind, tuple[float, bool]] = {
+    "weight": (1, True),
+    "bias": (2, False),
+    "norm": (1, False),
+    "classifier weight": (1, True),
+    "classifier bias": (2, False),
+}
+POLICIES: Mapping[str, Mapping[Kind, tuple[float, bool]]] = {
+    "tsn": _TSN,
+    "tsm": {**_TSN, "classifier weight": (5, True), "classifier bias": (10, False)},
+}
+"""Factor on the rate, and whether it decays, of every kind: the released code of TSN, and of TSM and MixTConv."""
 
 
-def rate_at(
-    iteration: int,
+def group_parameters(
+    model: nn.Module,
     *,
-    lr: float,
-    iterations_per_epoch: int,
-    epochs: int,
-    schedule: str = "cosine",
-    milestones: Sequence[float] = (),
-    gamma: float = 0.1,
-    warmup_epochs: float = 0.0,
-) -> float:
-    """The learning rate of one step of the optimizer.
-
-    Within the warm-up it rises in a straight line from a hundredth of the scheduled rate; then ``cosine``
-    falls along half a cosine that reaches zero after the last iteration, ``step`` multiplies by ``gamma`` at
-    each milestone, ``constant`` stays.
-
-    Args:
-        iteration: number of the step, from 0.
-        lr: the rate after warm-up.
-        iterations_per_epoch: steps in an epoch.
-        epochs: epochs in the whole run, the warm-up's included.
-        schedule: ``cosine``, ``step`` or ``constant``.
-        milestones: of ``step``, in epochs from the start of the run.
-        gamma: of ``step``.
-        warmup_epochs: length of the warm-up.
-
-    Raises:
-        ConfigError: an unknown schedule.
-    """
-    epoch = iteration / iterations_per_epoch
-    if schedule == "step":
-        scheduled = lr * gamma ** sum(epoch >= milestone for milestone in milestones)
-    elif schedule == "cosine":
-        length = max(epochs - warmup_epochs, 1e-9)
-        done = min(max(epoch - warmup_epochs, 0.0) / length, 1.0)
-        scheduled = lr * 0.5 * (1 + math.cos(math.pi * done))
-    elif schedule == "constant":
-        scheduled = lr
-    else:
-        raise ConfigError(
-            f"optim.schedule {schedule!r}: {did_you_mean(schedule, ['step', 'cosine', 'constant'])}"
-        )
-    if epoch < warmup_epochs:
-        scheduled *= WARMUP_START + (1 - WARMUP_START) * epoch / warmup_epochs
-    return scheduled
-
-
-def group_parameters(model: nn.Module, *, weight_decay: float, decay_norms: bool) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: those that decay, and those that do not.
-
-    Biases and the parameters of normalisation layers are the ones with one dimension or none.
+    weight_decay: float,
+    decay_norms: bool = True,
+    policy: str = "uniform",
+    lr_scales: Mapping[str, float] | None = None,
+    classifier: str | None = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer, each with its ``weight_decay`` and its ``lr_scale``.
 
     Args:
         model: parameters that need no gradient are left out.
-        weight_decay: of the first group.
-        decay_norms: put biases and normalisation layers in the first group too.
+        weight_decay: of the groups that decay.
+        decay_norms: of the policy ``uniform``: whether biases and normalisation layers decay too.
+        policy: ``uniform``, or one of :data:`POLICIES`.
+        lr_scales: further factors on the rate, by shell patterns of the parameters' paths
+            (:func:`find_scale`).
+        classifier: path of the layer that gives the logits.
+
+    Raises:
+        ConfigError: an unknown policy.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trained if decay_norms or p.ndim > 1]
-    spared = [p for p in trained if not (decay_norms or p.ndim > 1)]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    if policy != "uniform" and policy not in POLICIES:
+        raise ConfigError(f"optim.policy {policy!r}: {did_you_mean(policy, ['uniform', *POLICIES])}")
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for path, kind, parameter in classify_parameters(model, classifier=classifier):
+        if policy == "uniform":
+            factor, decays = 1.0, decay_norms or kind.endswith("weight")
+        else:
+            factor, decays = POLICIES[policy][kind]
+        key = factor * find_scale(path, lr_scales or {}), weight_decay if decays else 0.0
+        groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_scale": scale}
+        for (scale, decay), parameters in groups.items()
+    ]
+
+
+def classify_parameters(
+    model: nn.Module, *, classifier: str | None = None
+) -> Iterator[tuple[str, Kind, nn.Parameter]]:
+    """Path and kind of every parameter that learns.
+
+    A normalisation is a layer whose weight has one dimension or none; such a parameter that stands by itself (the
+    scale of a layer in ConvNeXt) counts as one too.
+    """
+    for path, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        layer, _, name = path.rpartition(".")
+        weight = getattr(model.get_submodule(layer), "weight", None)
+        is_bias = name.startswith("bias")
+        kind: Kind
+        if layer == classifier:
+            kind = "classifier bias" if is_bias else "classifier weight"
+        elif isinstance(weight, Tensor) and weight.ndim <= 1:
+            kind = "norm"
+        elif is_bias:
+            kind = "bias"
+        else:
+            kind = "weight" if parameter.ndim > 1 else "norm"
+        yield path, kind, parameter
+
+
+def find_scale(path: str, lr_scales: Mapping[str, float]) -> float:
+    """The factor of the last pattern that matches a parameter's path; 1 where none does."""
+    return next(
+        (lr_scales[pattern] for pattern in reversed(list(lr_scales)) if fnmatchcase(path, pattern)), 1.0
+    )
+
+
+def check_patterns(lr_scales: Mapping[str, float], paths: Iterable[str]) -> None:
+    """Raise a :class:`ConfigError` that names the first pattern which no path matches."""
+    paths = list(paths)
+    for pattern in lr_scales:
+        if not any(fnmatchcase(path, pattern) for path in paths):
+            raise ConfigError(
+                f"optim.lr_scales: {pattern!r} matches no parameter; they are called {paths[0]!r} to {paths[-1]!r}"
+            )
 
 
 def build_optimizer(
-    model: nn.Module,
-    *,
-    name: str,
-    lr: float,
-    weight_decay: float,
-    decay_norms: bool = True,
-    momentum: float = 0.9,
-    nesterov: bool = False,
+    groups: list[dict[str, Any]], *, name: str, lr: float, momentum: float = 0.9, nesterov: bool = False
 ) -> torch.optim.Optimizer:
-    """SGD or AdamW over the parameter groups of ``model``.
+    """SGD or AdamW over parameter groups.
 
     Raises:
         ConfigError: an unknown name, or Nesterov's momentum without momentum.
     """
-    groups = group_parameters(model, weight_decay=weight_decay, decay_norms=decay_norms)
     if name == "sgd":
         if nesterov and momentum <= 0:
             raise ConfigError(f"optim.nesterov needs optim.momentum above 0, which is {momentum}")
@@ -108,6 +126,6 @@ def build_optimizer(
 
 
 def set_rate_(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same learning rate."""
+    """Give every parameter group the learning rate, times its own ``lr_scale``."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)

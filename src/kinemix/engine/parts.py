@@ -14,7 +14,8 @@ from kinemix.config import TrainConfig
 from kinemix.data.loader import TestLoader, TrainLoader, build_test_loader, build_train_loader
 from kinemix.data.mirror import mirror_labels
 from kinemix.data.sources import Splits, open_splits
-from kinemix.engine.optim import build_optimizer
+from kinemix.engine.freeze import freeze_
+from kinemix.engine.optim import build_optimizer, group_parameters
 from kinemix.engine.settle import build_model
 from kinemix.engine.weight_average import average_weights
 from kinemix.evaluate.protocol import build_protocol, check_mirrors
@@ -33,6 +34,7 @@ class Parts:
         network: the model as ``fabric`` has set it up.
         optimizer: likewise.
         average: the running mean of the weights, if the run keeps one.
+        resting: modules that are not trained, and so stay in evaluation mode.
         train_loader: augmented clips.
         val_loader: all views of the held-out videos; ``None`` if nothing is held out.
     """
@@ -43,6 +45,7 @@ class Parts:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
+    resting: Sequence[nn.Module]
     train_loader: TrainLoader
     val_loader: TestLoader | None
 
@@ -72,15 +75,19 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     check_mirrors(protocol, find_mirrors(config, splits.class_names), splits.class_names)
     config = replace(config, protocol=protocol, size=protocol.input.size, color=protocol.input.color)
     train_loader, val_loader = _build_loaders(fabric, config, splits)
+    optim = config.optim
+    resting = freeze_(
+        model, batch_norm=optim.batch_norm, frozen_stages=optim.frozen_stages, lr_scales=optim.lr_scales
+    )
     network, optimizer = _set_up(fabric, config, model)
-    ema = config.optim.ema
     return Parts(
         config=config,
         splits=splits,
         model=model,
         network=network,
         optimizer=optimizer,
-        average=None if ema is None else average_weights(model, decay=ema),
+        average=None if optim.ema is None else average_weights(model, decay=optim.ema),
+        resting=resting,
         train_loader=train_loader,
         val_loader=val_loader,
     )
@@ -95,14 +102,16 @@ def _set_up(
         for parameter in model.parameters():
             if parameter.ndim in formats:
                 parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
-    optimizer = build_optimizer(
+    groups = group_parameters(
         model,
-        name=optim.name,
-        lr=optim.lr,
         weight_decay=optim.weight_decay,
         decay_norms=optim.decay_norms,
-        momentum=optim.momentum,
-        nesterov=optim.nesterov,
+        policy=optim.policy,
+        lr_scales=optim.lr_scales,
+        classifier=f"backbone.{model.classifier}",
+    )
+    optimizer = build_optimizer(
+        groups, name=optim.name, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov
     )
     network = torch.compile(model) if machine.compile else model
     return fabric.setup(network, optimizer)

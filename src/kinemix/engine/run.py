@@ -20,10 +20,10 @@ from kinemix.data.dataset import Batch
 from kinemix.engine.interrupt import Interrupted, StopWish
 from kinemix.engine.launch import do_first, gather
 from kinemix.engine.logbook import Logbook, Step
-from kinemix.engine.optim import rate_at
 from kinemix.engine.parts import Parts, find_mirrors
 from kinemix.engine.progress import ProgressBar
 from kinemix.engine.run_directory import open_run_directory
+from kinemix.engine.schedule import rate_at, scale_rate
 from kinemix.engine.training_state import (
     Position,
     collect_rng_state,
@@ -54,6 +54,7 @@ class Run:
         optimizer: likewise.
         position: how far the run has come.
         num_batches: micro-batches in an epoch, on each process.
+        resting: modules that stay in evaluation mode.
 
     Raises:
         KinemixError: the run directory cannot be used.
@@ -67,6 +68,8 @@ class Run:
         self._rng: dict[str, Any] | None = None
         self._stack = ExitStack()
         self.num_batches = len(parts.train_loader)
+        self.resting = parts.resting
+        self._lr = scale_rate(self.config.optim, processes=fabric.world_size)
         self._steps_per_epoch = math.ceil(self.num_batches / self.config.optim.accumulate)
         with ExitStack() as stack:  # lets go of everything if one of the steps fails
             self.directory = self._open_directory(stack)
@@ -101,13 +104,17 @@ class Run:
         optim = self.config.optim
         return rate_at(
             iteration,
-            lr=optim.lr,
+            lr=self._lr,
             iterations_per_epoch=self._steps_per_epoch,
             epochs=optim.epochs,
             schedule=optim.schedule,
+            schedule_by=optim.schedule_by,
             milestones=optim.milestones,
             gamma=optim.gamma,
             warmup_epochs=optim.warmup_epochs,
+            warmup_iterations=optim.warmup_iterations,
+            warmup_start=optim.warmup_start,
+            cosine_over=optim.cosine_over,
         )
 
     def open_epoch(self) -> Iterator[Batch]:
@@ -139,6 +146,17 @@ class Run:
             raise KinemixError(
                 f"{first.path}: {first.reason}; no video of this batch can be read, and with several "
                 "processes no batch may be left out: remove the videos, or raise optim.batch_size"
+            )
+
+    def check_gradient(self, norm: float) -> None:
+        """Raise a :class:`KinemixError` if the gradient is not finite and nothing skips the step.
+
+        In half precision it overflows now and then; the scaler leaves such a step out and scales less.
+        """
+        if not (math.isfinite(norm) or self.fabric.strategy.precision.state_dict()):
+            raise KinemixError(
+                f"the gradient is {norm} in epoch {self.position.epoch + 1}, step {self.position.iteration + 1}, "
+                f"while the loss is a number: lower optim.lr (now {self.config.optim.lr:g})"
             )
 
     def average_weights(self) -> None:
@@ -328,6 +346,10 @@ class Run:
                 f"{self.directory}; to train for longer, start a new run with more optim.epochs"
             )
             return
+        if (lr_batch := self.config.optim.lr_batch) is not None:
+            self._bar.say(
+                f"learning rate {self._lr:g}: optim.lr {self.config.optim.lr:g} is meant for {lr_batch} clips"
+            )
         train, val = len(self.splits.train), len(self.splits.val)
         begin = f"resuming after step {self.position.iteration}" if resumed else "training"
         self._bar.say(

@@ -16,6 +16,10 @@ _LEAST = {
     "optim.batch_size": 1,
     "optim.accumulate": 1,
     "optim.lr": 0,
+    "optim.lr_batch": 1,
+    "optim.warmup_iterations": 0,
+    "optim.warmup_start": 0,
+    "optim.frozen_stages": 0,
     "optim.momentum": 0,
     "optim.weight_decay": 0,
     "optim.warmup_epochs": 0,
@@ -37,6 +41,7 @@ _LEAST = {
 
 _MOST = {
     "optim.momentum": 1,
+    "optim.warmup_start": 1,
     "data.max_unreadable": 1,
     "data.max_missing": 1,
     "seed": 2**63 - 1,
@@ -83,6 +88,12 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         raise ConfigError(
             f"optim.clip_grad_norm is {config.optim.clip_grad_norm}: it must be above 0, or null"
         )
+    if config.optim.warmup_epochs and config.optim.warmup_iterations:
+        raise ConfigError(
+            "optim.warmup_epochs and optim.warmup_iterations both say how long: give one of them"
+        )
+    if negative := [pattern for pattern, scale in config.optim.lr_scales.items() if scale < 0]:
+        raise ConfigError(f"optim.lr_scales: {negative[0]!r} has a factor below 0")
     if config.protocol.input != InputSpec():
         raise ConfigError("protocol.input comes from the model: set size and color instead")
     check_protocol(config.protocol)

@@ -6,8 +6,9 @@ random depends on the seed, the epoch and the sample alone, so a run that was ki
 weights of one that was not, bit for bit.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -66,6 +67,8 @@ def train(config: TrainConfig) -> Path:
                     clip_grad_norm=optim.clip_grad_norm,
                     label_smoothing=optim.label_smoothing,
                     check=run.check_batch,
+                    check_gradient=run.check_gradient,
+                    resting=run.resting,
                 )
                 for step in steps:
                     run.average_weights()
@@ -100,6 +103,8 @@ def train_epoch(
     clip_grad_norm: float | None = None,
     label_smoothing: float = 0.0,
     check: Callable[[Batch, float], None] = lambda batch, loss: None,
+    check_gradient: Callable[[float], None] = lambda norm: None,
+    resting: Sequence[nn.Module] = (),
 ) -> Iterator[Step]:
     """The loop: micro-batches to gradients, gradients to steps, until the epoch's batches are used up.
 
@@ -117,11 +122,15 @@ def train_epoch(
         clip_grad_norm: largest norm of the gradient.
         label_smoothing: share of the target spread over all classes.
         check: called with each micro-batch and its loss, before the loss is used; may raise.
+        check_gradient: called with the norm of each step's gradient, before it is used; may raise.
+        resting: modules of the network that stay in evaluation mode.
 
     Yields:
         A report after each step.
     """
     network.train()
+    for module in resting:
+        module.eval()
     while position.batch < num_batches:
         started, waiting, losses, clips, norm = time.perf_counter(), 0.0, 0.0, 0, None
         lr = rate(position.iteration)
@@ -145,18 +154,18 @@ def train_epoch(
             clips, losses = clips + count, losses + value * count
             position.correct += int((logits.argmax(dim=1) == labels).sum())
         if clips:
-            if clip_grad_norm is not None:
-                # Half precision overflows now and then: its scaler then skips the step by itself.
-                norm = float(
-                    fabric.clip_gradients(
-                        network, optimizer, max_norm=clip_grad_norm, error_if_nonfinite=False
-                    )
-                )
-            optimizer.step()
+            largest = math.inf if clip_grad_norm is None else clip_grad_norm
+            norm = float(
+                fabric.clip_gradients(network, optimizer, max_norm=largest, error_if_nonfinite=False)
+            )
+            check_gradient(norm)
+            optimizer.step()  # in half precision, the scaler leaves it out where the gradient is not finite
             optimizer.zero_grad()
         position.batch += group
         position.iteration += 1
         position.clips, position.loss_sum = position.clips + clips, position.loss_sum + losses
         seconds = time.perf_counter() - started
         mean = losses / clips if clips else float("nan")
+        if norm is not None and not math.isfinite(norm):
+            norm = None
         yield Step(loss=mean, clips=clips, rate=lr, gradient_norm=norm, seconds=seconds, waiting=waiting)

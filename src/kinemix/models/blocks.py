@@ -15,6 +15,7 @@ that keep the size share a stage.)
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -64,6 +65,23 @@ def find_blocks(trace: Trace) -> list[Block]:
         index = sum(block.stage == stages[area] for block in blocks)
         blocks.append(Block(path=call.path, first_conv=host.path, stage=stages[area], index=index))
     return blocks
+
+
+def find_stages(trace: Trace, blocks: Sequence[Block]) -> dict[str, int]:
+    """The stage in which every module has done its work: 0 for the stem; none for what follows the last block.
+
+    What stands between two stages (a convolution that halves the map) belongs to the later one.
+    """
+    calls = {block.path: next(call for call in trace.calls if call.path == block.path) for block in blocks}
+    ends = {0: min((call.first for call in calls.values()), default=0)}
+    for block in blocks:
+        ends[block.stage] = max(ends.get(block.stage, 0), calls[block.path].last)
+    stages: dict[str, int] = {}
+    for call in trace.calls[1:]:
+        stage = next((stage for stage in sorted(ends) if call.last <= ends[stage]), None)
+        if stage is not None:
+            stages[call.path] = max(stage, stages.get(call.path, 0))
+    return stages
 
 
 def _measure_area(trace: Trace, call: Call) -> int:

@@ -27,6 +27,7 @@ from kinemix.models.backbones import (
     read_input_spec,
     resize_spec,
 )
+from kinemix.models.blocks import find_blocks, find_stages
 from kinemix.models.insertion import find_sites_in_trace, insert_
 from kinemix.models.trace import trace_network
 from kinemix.models.video import Fold, Layout, VideoModel, Volume
@@ -306,7 +307,7 @@ def _insert(
     if insertion is not None:
         sites = find_sites_in_trace(network, trace, insertion, num_frames=num_frames)
     layout: Layout = Volume() if backbone.takes_clips else Fold(num_frames)
-    classifier = find_classifier(network, trace)
+    classifier, blocks = find_classifier(network, trace), find_blocks(trace)
     insert_(network, sites, lambda site: module_class(site, **options), layout)
     return VideoModel(
         network,
@@ -316,6 +317,8 @@ def _insert(
         num_classes=trace.output_shapes[0][1],
         sites=sites,
         classifier=classifier,
+        blocks=[block.path for block in blocks],
+        stages=find_stages(trace, blocks),
         any_length=backbone.any_length,
         any_size=backbone.any_size,
         description=description,

@@ -173,6 +173,8 @@ class VideoModel(nn.Module):
         num_classes: logits a clip.
         sites: where the temporal modules stand.
         classifier: path in the backbone of the layer that gives the logits.
+        blocks: paths in the backbone of its blocks, in the order in which they run.
+        stages: for every module of the backbone up to the last block, its stage: 0 for the stem, then 1, 2, ...
         any_length, any_size: whether the backbone takes clips of another length and size.
         description: JSON-able arguments of :func:`kinemix.create_model` that build this network again;
             ``{"backbone": ...}`` alone for a network that only its owner's code can build.
@@ -188,6 +190,8 @@ class VideoModel(nn.Module):
         num_classes: int,
         sites: Sequence[Site],
         classifier: str,
+        blocks: Sequence[str] = (),
+        stages: Mapping[str, int] | None = None,
         any_length: bool = True,
         any_size: bool = True,
         description: Mapping[str, Any],
@@ -200,6 +204,8 @@ class VideoModel(nn.Module):
         self.num_classes = num_classes
         self.sites = tuple(sites)
         self.classifier = classifier
+        self.blocks = tuple(blocks)
+        self.stages = dict(stages or {})
         self.description = dict(description)
         # Who is bound to the clip that the network was built for, by name: the backbone or a temporal module.
         temporal = list(self.temporal_modules().values())
