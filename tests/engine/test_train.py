@@ -122,7 +122,7 @@ def test_run_directory_holds_everything(config):
         assert len(metadata["class_names"]) == 12
         assert metadata["protocol"]["num_frames"] == 4
         assert model.input_spec.size == (32, 32)
-        assert metadata["best"]["top1"] == best
+        assert metadata["best"]["figure"] == best
 
 
 def test_resolved_config_gives_the_same_run(config, tmp_path):

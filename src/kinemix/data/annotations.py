@@ -16,6 +16,7 @@ from typing import Literal
 
 from kinemix.data.segment import Segment
 from kinemix.errors import DataError, did_you_mean
+from kinemix.label_space import LabelSpace
 
 Part = Literal["train", "val", "test"]
 
@@ -79,6 +80,11 @@ class Annotations:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def space(self) -> LabelSpace:
+        """What is asked about the samples."""
+        return LabelSpace(class_names=self.class_names)
 
     def pick(self, indices: Iterable[int]) -> "Annotations":
         """Some of the samples, with the same class names."""

@@ -7,6 +7,7 @@
     schedule         learning rates      training_state   checkpoints with what it takes to go on
     optim, freeze    who learns how fast, and who does not
     weight_average   the mean of the weights
+    objective        logits and labels to a loss
     launch           devices, processes  logbook, progress, unreadable, interrupt
     measure          a finished run, tested
 """

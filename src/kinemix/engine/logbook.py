@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ class Step:
     """What is told about one step of the optimizer, on this process.
 
     Attributes:
-        loss: mean over the clips of the step.
+        losses: means over the clips of the step: ``loss``, and that of each task where there are several.
         clips: how many there were.
         rate: learning rate.
         gradient_norm: before clipping; ``None`` where no video could be read, or where half precision
@@ -29,7 +30,7 @@ class Step:
         waiting: of them, spent waiting for data.
     """
 
-    loss: float
+    losses: Mapping[str, float]
     clips: int
     rate: float
     gradient_norm: float | None

@@ -15,6 +15,7 @@ from kinemix.data.loader import TestLoader, TrainLoader, build_test_loader, buil
 from kinemix.data.mirror import mirror_labels
 from kinemix.data.sources import Splits, open_splits
 from kinemix.engine.freeze import freeze_
+from kinemix.engine.objective import Objective
 from kinemix.engine.optim import build_optimizer, group_parameters
 from kinemix.engine.settle import build_model
 from kinemix.engine.weight_average import average_weights
@@ -33,6 +34,7 @@ class Parts:
         model: with its first weights.
         network: the model as ``fabric`` has set it up.
         optimizer: likewise.
+        objective: logits and labels to a loss.
         average: the running mean of the weights, if the run keeps one.
         resting: modules that are not trained, and so stay in evaluation mode.
         train_loader: augmented clips.
@@ -44,6 +46,7 @@ class Parts:
     model: VideoModel
     network: nn.Module
     optimizer: torch.optim.Optimizer
+    objective: Objective
     average: AveragedModel | None
     resting: Sequence[nn.Module]
     train_loader: TrainLoader
@@ -67,6 +70,7 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     """
     splits = open_splits(config.data)
     resumable = config.resume and config.out is not None and (Path(config.out) / "last" / JSON_NAME).exists()
+    objective = Objective(space=splits.train.space, label_smoothing=config.optim.label_smoothing)
     torch.manual_seed(config.seed)
     model = build_model(
         config, num_classes=len(splits.class_names), pretrained=config.pretrained and not resumable
@@ -86,6 +90,7 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
         model=model,
         network=network,
         optimizer=optimizer,
+        objective=objective,
         average=None if optim.ema is None else average_weights(model, decay=optim.ema),
         resting=resting,
         train_loader=train_loader,

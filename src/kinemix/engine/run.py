@@ -3,7 +3,7 @@
 import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch.nn import functional as F
 
 from kinemix.config import to_dict
 from kinemix.data.annotations import Annotations
@@ -53,6 +52,7 @@ class Run:
         network: the model as ``fabric`` has set it up.
         optimizer: likewise.
         position: how far the run has come.
+        objective: logits and labels to a loss.
         num_batches: micro-batches in an epoch, on each process.
         resting: modules that stay in evaluation mode.
 
@@ -62,7 +62,7 @@ class Run:
 
     def __init__(self, fabric: Fabric, parts: Parts, *, stop: StopWish) -> None:
         self.fabric, self.config, self.splits, self.model = fabric, parts.config, parts.splits, parts.model
-        self.network, self.optimizer = parts.network, parts.optimizer
+        self.network, self.optimizer, self.objective = parts.network, parts.optimizer, parts.objective
         self._parts, self._stop = parts, stop
         self.position = Position()
         self._rng: dict[str, Any] | None = None
@@ -174,7 +174,7 @@ class Run:
                 "train",
                 iteration=position.iteration,
                 epoch=round(epoch, 6),
-                loss=step.loss,
+                **step.losses,
                 rate=step.rate,
                 gradient_norm=step.gradient_norm,
                 clips_per_second=round(clips / step.seconds, 3),
@@ -183,7 +183,7 @@ class Run:
         self._bar.advance(
             epoch=position.epoch + 1,
             epochs=self.config.optim.epochs,
-            loss=step.loss,
+            loss=step.losses["loss"],
             clips=clips,
             seconds=step.seconds,
             waiting=step.waiting,
@@ -201,18 +201,17 @@ class Run:
         """
         position, optim = self.position, self.config.optim
         number = position.epoch + 1
-        loss, accuracy = self._sum_up_training()
-        line = f"epoch {number}/{optim.epochs}  loss {loss:.4f}  training top-1 {accuracy:.1%}"
+        line = f"epoch {number}/{optim.epochs}  {self._sum_up_training()}"
         due = number == optim.epochs or number % self.config.validate_every == 0
         scores = self._validate() if due else None
         metrics = scores.metrics() if scores is not None else None
         position.end_epoch()
         if scores is not None and metrics is not None:
-            line += f"  validation top-1 {metrics.top1:.1%} ({scores.describe_protocol()})"
+            line += f"  validation {metrics.describe()} ({scores.describe_protocol()})"
             self._log_validation(scores, metrics)
             # Of equals the later one: it has been trained for longer.
-            if position.best is None or metrics.top1 >= position.best:
-                position.best, position.best_epoch = metrics.top1, position.epoch
+            if position.best is None or metrics.headline >= position.best:
+                position.best, position.best_epoch = metrics.headline, position.epoch
                 self._write("best", metrics)
         self.save_last(metrics)
         self._bar.say(line)
@@ -256,9 +255,8 @@ class Run:
             "config": to_dict(self.config),
             "epoch": position.epoch,
             "iteration": position.iteration,
-            "validation": metrics
-            and {"top1": metrics.top1, "top5": metrics.top5, "mean_class": metrics.mean_class},
-            "best": {"top1": position.best, "epoch": position.best_epoch},
+            "validation": metrics and metrics.summary(),
+            "best": {"figure": position.best, "epoch": position.best_epoch},
         }
         write = partial(
             write_checkpoint,
@@ -319,23 +317,25 @@ class Run:
 
     def _log_validation(self, scores: Scores, metrics: Metrics) -> None:
         if self._log is not None:
-            loss = F.cross_entropy(torch.from_numpy(scores.logits), torch.from_numpy(scores.labels))
+            logits, labels = torch.from_numpy(scores.logits), torch.from_numpy(scores.labels)
             self._log.write(
                 "val",
                 iteration=self.position.iteration,
                 epoch=self.position.epoch,
-                loss=float(loss),
-                top1=metrics.top1,
-                top5=metrics.top5,
-                mean_class=metrics.mean_class,
+                **self.objective.plain().loss(logits, labels).values(),
+                **metrics.summary(),
                 protocol=scores.describe_protocol(),
             )
 
-    def _sum_up_training(self) -> tuple[float, float]:
-        """Mean loss and accuracy over the epoch's clips, of all processes."""
-        parts = gather(self.fabric, (self.position.loss_sum, self.position.correct, self.position.clips))
-        losses, correct, clips = (sum(values) for values in zip(*parts, strict=True))
-        return losses / max(clips, 1), correct / max(clips, 1)
+    def _sum_up_training(self) -> str:
+        """Mean losses and accuracies over the epoch's clips, of all processes, in words."""
+        parts = gather(self.fabric, self.position)
+        clips = max(sum(part.clips for part in parts), 1)
+        losses = _add_up([part.losses for part in parts])
+        right = _add_up([part.right for part in parts])
+        told = [f"{name.replace('_', ' ')} {total / clips:.4f}" for name, total in losses.items()]
+        told += [f"training {name} {count / clips:.1%}" for name, count in right.items()]
+        return "  ".join(told)
 
     def _introduce(self, resumed: bool) -> None:
         for notice in self.splits.notices:
@@ -367,6 +367,11 @@ class Run:
 def seed_of_epoch(seed: int, epoch: int, rank: int) -> int:
     """What torch's generators start from in an epoch of one process; dropout draws from them."""
     return seed + 1_000_003 * (epoch + 1) + 7919 * rank
+
+
+def _add_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
 def _list_samples(annotations: Annotations) -> Iterator[tuple[str, int, str]]:

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 from torch import nn
-from torch.nn import functional as F
 
 from kinemix.config import TrainConfig
 from kinemix.data.dataset import Batch
@@ -22,6 +21,7 @@ from kinemix.data.loader import WorkerDeathError, explain_worker_death
 from kinemix.engine.interrupt import Interrupted, catch_stop
 from kinemix.engine.launch import any_process, launch_fabric
 from kinemix.engine.logbook import Step
+from kinemix.engine.objective import Objective
 from kinemix.engine.optim import set_rate_
 from kinemix.engine.parts import build_parts
 from kinemix.engine.run import Run
@@ -60,12 +60,12 @@ def train(config: TrainConfig) -> Path:
                     run.network,
                     run.optimizer,
                     run.open_epoch(),
+                    objective=run.objective,
                     num_batches=run.num_batches,
                     position=run.position,
                     rate=run.rate,
                     accumulate=optim.accumulate,
                     clip_grad_norm=optim.clip_grad_norm,
-                    label_smoothing=optim.label_smoothing,
                     check=run.check_batch,
                     check_gradient=run.check_gradient,
                     resting=run.resting,
@@ -96,12 +96,12 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
     *,
+    objective: Objective,
     num_batches: int,
     position: Position,
     rate: Callable[[int], float],
     accumulate: int = 1,
     clip_grad_norm: float | None = None,
-    label_smoothing: float = 0.0,
     check: Callable[[Batch, float], None] = lambda batch, loss: None,
     check_gradient: Callable[[float], None] = lambda norm: None,
     resting: Sequence[nn.Module] = (),
@@ -115,12 +115,12 @@ def train_epoch(
         network: set up by ``fabric``; clips to logits.
         optimizer: set up by ``fabric``.
         batches: from ``position.batch`` on.
+        objective: logits and labels to a loss.
         num_batches: micro-batches in the whole epoch, on each process.
         position: moved on, in place, before each step is yielded.
         rate: learning rate of an iteration.
         accumulate: micro-batches in a step.
         clip_grad_norm: largest norm of the gradient.
-        label_smoothing: share of the target spread over all classes.
         check: called with each micro-batch and its loss, before the loss is used; may raise.
         check_gradient: called with the norm of each step's gradient, before it is used; may raise.
         resting: modules of the network that stay in evaluation mode.
@@ -132,7 +132,8 @@ def train_epoch(
     for module in resting:
         module.eval()
     while position.batch < num_batches:
-        started, waiting, losses, clips, norm = time.perf_counter(), 0.0, 0.0, 0, None
+        started, waiting, clips, norm = time.perf_counter(), 0.0, 0, None
+        losses: dict[str, float] = {}
         lr = rate(position.iteration)
         set_rate_(optimizer, lr)
         group = min(accumulate, num_batches - position.batch)
@@ -147,12 +148,13 @@ def train_epoch(
             labels = fabric.to_device(batch.labels)
             with fabric.no_backward_sync(network, enabled=micro + 1 < group):
                 logits = network(fabric.to_device(batch.clips))
-                loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-                value = loss.item()
-                check(batch, value)
-                fabric.backward(loss / group)
-            clips, losses = clips + count, losses + value * count
-            position.correct += int((logits.argmax(dim=1) == labels).sum())
+                loss = objective.loss(logits, labels)
+                values = loss.values()
+                check(batch, values["loss"])
+                fabric.backward(loss.total / group)
+            clips += count
+            losses = {name: losses.get(name, 0.0) + value * count for name, value in values.items()}
+            position.count(clips=count, losses=values, right=objective.count_right(logits, labels))
         if clips:
             largest = math.inf if clip_grad_norm is None else clip_grad_norm
             norm = float(
@@ -163,9 +165,8 @@ def train_epoch(
             optimizer.zero_grad()
         position.batch += group
         position.iteration += 1
-        position.clips, position.loss_sum = position.clips + clips, position.loss_sum + losses
         seconds = time.perf_counter() - started
-        mean = losses / clips if clips else float("nan")
         if norm is not None and not math.isfinite(norm):
             norm = None
-        yield Step(loss=mean, clips=clips, rate=lr, gradient_norm=norm, seconds=seconds, waiting=waiting)
+        means = {name: value / clips for name, value in losses.items()} or {"loss": float("nan")}
+        yield Step(losses=means, clips=clips, rate=lr, gradient_norm=norm, seconds=seconds, waiting=waiting)

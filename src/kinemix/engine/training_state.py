@@ -6,7 +6,8 @@ read with ``torch.load(weights_only=True)``: tensors and numbers, no code.
 """
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ class Position:
         batch: micro-batches done in the epoch under way.
         iteration: steps of the optimizer since the start.
         clips: clips seen in the epoch under way, on this process.
-        loss_sum: sum of their losses.
-        correct: how many of them were answered rightly while training on them.
-        best: highest validation accuracy so far.
+        losses: sums of their losses, by name (:meth:`kinemix.engine.objective.Loss.values`).
+        right: how many of them were answered rightly while training on them, by figure.
+        best: highest validation figure so far (:attr:`kinemix.evaluate.metrics.Metrics.headline`).
         best_epoch: number of epochs done when it was reached.
     """
 
@@ -37,15 +38,29 @@ class Position:
     batch: int = 0
     iteration: int = 0
     clips: int = 0
-    loss_sum: float = 0.0
-    correct: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    right: dict[str, int] = field(default_factory=dict)
     best: float | None = None
     best_epoch: int | None = None
+
+    def count(self, *, clips: int, losses: Mapping[str, float], right: Mapping[str, int]) -> None:
+        """Count a micro-batch.
+
+        Args:
+            clips: of it.
+            losses: means over them.
+            right: how many of them were answered rightly, by figure.
+        """
+        self.clips += clips
+        for name, mean in losses.items():
+            self.losses[name] = self.losses.get(name, 0.0) + mean * clips
+        for name, number in right.items():
+            self.right[name] = self.right.get(name, 0) + number
 
     def end_epoch(self) -> None:
         """Count the epoch under way as done."""
         self.epoch, self.batch = self.epoch + 1, 0
-        self.clips, self.loss_sum, self.correct = 0, 0.0, 0
+        self.clips, self.losses, self.right = 0, {}, {}
 
 
 def collect_rng_state() -> dict[str, Any]:

@@ -42,6 +42,19 @@ class Metrics:
     per_class: tuple[ClassAccuracy, ...]
     confusion: NDArray[np.int64]
 
+    @property
+    def headline(self) -> float:
+        """The figure by which checkpoints are chosen."""
+        return self.top1
+
+    def describe(self) -> str:
+        """The headline in words."""
+        return f"top-1 {self.top1:.1%}"
+
+    def summary(self) -> dict[str, float]:
+        """The figures that are one number each, as a log can hold them."""
+        return {"top1": self.top1, "top5": self.top5, "mean_class": self.mean_class}
+
 
 def compute_metrics(
     logits: NDArray[np.floating], labels: NDArray[np.integer], class_names: Sequence[str]
@@ -205,9 +218,7 @@ def metrics_to_dict(metrics: Metrics) -> dict[str, Any]:
     """The figures as JSON can hold them."""
     return {
         "count": metrics.count,
-        "top1": metrics.top1,
-        "top5": metrics.top5,
-        "mean_class": metrics.mean_class,
+        **metrics.summary(),
         "per_class": {c.name: {"count": c.count, "accuracy": c.accuracy} for c in metrics.per_class},
         "confusion": metrics.confusion.tolist(),
     }

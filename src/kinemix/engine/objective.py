@@ -1,0 +1,129 @@
+"""What training minimises, and what it counts on the way: the one place that knows how logits meet labels.
+
+One task is a cross entropy, several are the weighted mean of theirs, and several labels a sample are one binary
+cross entropy for each class. Labels come as a batch has them (:class:`kinemix.label_space.LabelSpace`), or as soft
+targets ``B K`` of floats, in which each task's classes share a sum of one: what mixing two clips gives.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from kinemix.errors import ConfigError, did_you_mean
+from kinemix.label_space import LabelSpace
+from kinemix.types import Logits
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What the network is trained to make small.
+
+    Attributes:
+        total: the scalar whose gradient is taken.
+        by_task: the loss of each task, unweighted; empty where there is one.
+    """
+
+    total: Float[Tensor, ""]
+    by_task: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+    def values(self) -> dict[str, float]:
+        """``loss``, and ``verb_loss`` and its like, as numbers."""
+        parts = {f"{task}_loss": loss.item() for task, loss in self.by_task.items()}
+        return {"loss": self.total.item(), **parts}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Logits and labels to a loss.
+
+    Attributes:
+        space: what the logits are about.
+        label_smoothing: share of the target spread over all classes; of several labels, over yes and no.
+        task_weights: of the tasks in the mean of their losses; those that are not named have 1.
+
+    Raises:
+        ConfigError: a weight of an unknown task, a negative one, or nothing but zeros.
+    """
+
+    space: LabelSpace
+    label_smoothing: float = 0.0
+    task_weights: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tasks = self.space.tasks
+        for task, weight in self.task_weights.items():
+            if task not in tasks:
+                cure = did_you_mean(task, tasks) if tasks else "there is one task only: leave it out"
+                raise ConfigError(f"optim.task_weights: no task {task!r}: {cure}")
+            if not 0 <= weight < float("inf"):
+                raise ConfigError(f"optim.task_weights: {task} has {weight}: it must be 0 or more")
+        if tasks and not any(self._weights.values()):
+            raise ConfigError("optim.task_weights: all are 0, so there is nothing to learn")
+
+    def loss(self, logits: Logits, labels: Tensor) -> Loss:
+        """The loss of B samples, a mean over them.
+
+        Args:
+            logits: ``B K``.
+            labels: as a batch has them, or ``B K`` of floats.
+        """
+        if self.space.multilabel:
+            return Loss(self._binary_cross_entropy(logits, labels))
+        if not self.space.tasks:
+            return Loss(self._cross_entropy(logits, labels))
+        by_task = {
+            task: self._cross_entropy(logits[:, place], target)
+            for task, (place, target) in self._split(labels).items()
+        }
+        weights = self._weights
+        total = torch.stack([weights[task] * loss for task, loss in by_task.items()]).sum()
+        return Loss(total / sum(weights.values()), by_task)
+
+    def count_right(self, logits: Logits, labels: Tensor) -> dict[str, int]:
+        """How many of B samples are answered rightly, by the name of the figure.
+
+        ``top-1``, or one for each task; ``hit@1`` where there are several labels: the highest logit's class is one
+        of them. A soft target counts as its largest part.
+        """
+        if self.space.multilabel:
+            best = logits.argmax(dim=1, keepdim=True)
+            return {"hit@1": int((labels.gather(1, best) > 0.5).sum())}
+        if not self.space.tasks:
+            return {"top-1": _count_equal(logits, labels)}
+        return {
+            f"{task} top-1": _count_equal(logits[:, place], target)
+            for task, (place, target) in self._split(labels).items()
+        }
+
+    def plain(self) -> "Objective":
+        """The same without what serves training alone: the loss of a validation."""
+        return replace(self, label_smoothing=0.0)
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {task: self.task_weights.get(task, 1.0) for task in self.space.tasks}
+
+    def _split(self, labels: Tensor) -> dict[str, tuple[slice, Tensor]]:
+        """Where each task's logits stand, and its labels."""
+        soft = labels.is_floating_point()
+        return {
+            task: (place, labels[:, place] if soft else labels[:, number])
+            for number, (task, place) in enumerate(self.space.places.items())
+        }
+
+    def _cross_entropy(self, logits: Logits, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+    def _binary_cross_entropy(self, logits: Logits, labels: Tensor) -> Tensor:
+        targets = labels.to(logits.dtype)
+        targets = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def _count_equal(logits: Logits, labels: Tensor) -> int:
+    answers = labels.argmax(dim=1) if labels.is_floating_point() else labels
+    return int((logits.argmax(dim=1) == answers).sum())

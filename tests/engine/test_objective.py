@@ -1,0 +1,134 @@
+"""The loss of one task, of several and of several labels, against their equations written out sample by sample."""
+
+import math
+
+import pytest
+import torch
+
+from kinemix.engine.objective import Objective
+from kinemix.errors import ConfigError
+from kinemix.label_space import LabelSpace, label_space_from_dict, label_space_to_dict
+
+ONE = LabelSpace(class_names=("a", "b", "c"))
+TASKS = LabelSpace.of_tasks({"verb": ("cut", "wash"), "noun": ("pan", "cup", "egg"), "action": ("x", "y")})
+SEVERAL = LabelSpace(class_names=("a", "b", "c", "d"), multilabel=True)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def negative_log_softmax(row, label):
+    return math.log(sum(math.exp(value) for value in row)) - row[label]
+
+
+def smooth(row, label, share):
+    """The cross entropy with a share of the target spread over all classes."""
+    spread = sum(negative_log_softmax(row, k) for k in range(len(row))) / len(row)
+    return (1 - share) * negative_log_softmax(row, label) + share * spread
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_one_task(generator, share):
+    logits = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([0, 2, 1, 1, 0])
+    loss = Objective(space=ONE, label_smoothing=share).loss(logits, labels)
+    rows = zip(logits.tolist(), labels.tolist(), strict=True)
+    assert float(loss.total) == pytest.approx(sum(smooth(row, k, share) for row, k in rows) / 5, rel=1e-12)
+    assert loss.values() == {"loss": float(loss.total)}
+
+
+@pytest.mark.parametrize("weights", [{}, {"verb": 3.0, "action": 0.5}])
+def test_several_tasks_are_the_weighted_mean_of_their_cross_entropies(generator, weights):
+    logits = torch.randn(4, 7, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([[0, 2, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
+    loss = Objective(space=TASKS, label_smoothing=0.1, task_weights=weights).loss(logits, labels)
+    wanted = {}
+    for number, (task, start, stop) in enumerate((("verb", 0, 2), ("noun", 2, 5), ("action", 5, 7))):
+        terms = [smooth(logits[i, start:stop].tolist(), int(labels[i, number]), 0.1) for i in range(4)]
+        wanted[task] = sum(terms) / 4
+    assert {task: float(one) for task, one in loss.by_task.items()} == pytest.approx(wanted, rel=1e-12)
+    weight = {"verb": 1.0, "noun": 1.0, "action": 1.0} | weights
+    mean = sum(weight[task] * wanted[task] for task in wanted) / sum(weight.values())
+    assert float(loss.total) == pytest.approx(mean, rel=1e-12)
+    assert list(loss.values()) == ["loss", "verb_loss", "noun_loss", "action_loss"]
+
+
+def test_a_task_without_weight_gets_no_gradient(generator):
+    logits = torch.randn(4, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([[0, 2, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
+    Objective(space=TASKS, task_weights={"noun": 0.0}).loss(logits, labels).total.backward()
+    assert (logits.grad[:, 2:5] == 0).all()
+    assert (logits.grad[:, [0, 1, 5, 6]] != 0).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_several_labels(generator, share):
+    logits = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]])
+    loss = Objective(space=SEVERAL, label_smoothing=share).loss(logits, labels)
+    terms = []
+    for row, targets in zip(logits.tolist(), labels.tolist(), strict=True):
+        for value, target in zip(row, targets, strict=True):
+            yes = 1 / (1 + math.exp(-value))
+            wanted = target * (1 - share) + share / 2
+            terms.append(-wanted * math.log(yes) - (1 - wanted) * math.log(1 - yes))
+    assert float(loss.total) == pytest.approx(sum(terms) / 12, rel=1e-12)
+
+
+@pytest.mark.parametrize("space", [ONE, TASKS], ids=["one", "tasks"])
+def test_soft_targets_of_one_hot_rows_are_the_labels(generator, space):
+    logits = torch.randn(2, len(space.class_names), generator=generator, dtype=torch.float64)
+    labels = torch.tensor([[1, 2, 0], [0, 1, 1]]) if space.tasks else torch.tensor([2, 0])
+    hot = torch.zeros_like(logits)
+    starts = [place.start for place in space.places.values()] or [0]
+    for i in range(2):
+        for start, label in zip(starts, labels.view(2, -1)[i].tolist(), strict=True):
+            hot[i, start + label] = 1
+    objective = Objective(space=space, label_smoothing=0.1)
+    assert objective.loss(logits, hot).values() == pytest.approx(objective.loss(logits, labels).values())
+    assert objective.count_right(logits, hot) == objective.count_right(logits, labels)
+    mixed = 0.3 * hot + 0.7 * hot.flip(0)
+    parts = [objective.loss(logits, one).values()["loss"] for one in (hot, hot.flip(0))]
+    assert objective.loss(logits, mixed).values()["loss"] == pytest.approx(0.3 * parts[0] + 0.7 * parts[1])
+
+
+def test_what_is_counted_as_right():
+    logits = torch.tensor([[1.0, 0, 0, 5, 0, 0, 2], [1.0, 0, 9, 5, 0, 0, 2]])
+    labels = torch.tensor([[0, 1, 0], [1, 0, 1]])
+    assert Objective(space=TASKS).count_right(logits, labels) == {
+        "verb top-1": 1,
+        "noun top-1": 2,
+        "action top-1": 1,
+    }
+    assert Objective(space=ONE).count_right(logits[:, :3], torch.tensor([0, 0])) == {"top-1": 1}
+    labels = torch.tensor([[0, 0, 0, 1], [1, 1, 0, 1]])
+    assert Objective(space=SEVERAL).count_right(logits[:, :4], labels) == {"hit@1": 1}
+
+
+def test_a_validation_has_no_smoothing(generator):
+    logits, labels = torch.randn(4, 3, generator=generator), torch.tensor([0, 1, 2, 0])
+    smoothed = Objective(space=ONE, label_smoothing=0.3)
+    assert smoothed.plain().loss(logits, labels).total == Objective(space=ONE).loss(logits, labels).total
+    assert smoothed.loss(logits, labels).total != smoothed.plain().loss(logits, labels).total
+
+
+@pytest.mark.parametrize(
+    ("space", "weights", "message"),
+    [
+        (TASKS, {"verbs": 1.0}, "no task 'verbs': did you mean 'verb'"),
+        (TASKS, {"verb": -1.0}, "verb has -1.0: it must be 0 or more"),
+        (TASKS, {"verb": 0.0, "noun": 0.0, "action": 0.0}, "nothing to learn"),
+        (ONE, {"verb": 1.0}, "one task only"),
+    ],
+)
+def test_wrong_weights_are_refused(space, weights, message):
+    with pytest.raises(ConfigError, match=message):
+        Objective(space=space, task_weights=weights)
+
+
+@pytest.mark.parametrize("space", [ONE, TASKS, SEVERAL], ids=["one", "tasks", "several"])
+def test_a_label_space_is_written_and_read_back(space):
+    assert label_space_from_dict(list(space.class_names), label_space_to_dict(space)) == space
+    assert space.leading == ("action" if space.tasks else None)
