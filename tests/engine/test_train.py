@@ -138,6 +138,13 @@ def test_grey_input_reaches_model_and_protocol(config):
     assert metadata["protocol"]["input"]["color"] == "gray"
 
 
+def test_blocks_that_work_twice_learn_the_same(config, tmp_path):
+    config = replace(config, optim=replace(config.optim, epochs=1, ema=0.9))
+    run = train(config)
+    again = replace(config, machine=replace(config.machine, recompute=True), out=str(tmp_path / "again"))
+    assert_same_weights(train(again), run)
+
+
 @pytest.mark.parametrize("more", [{"precision": "bf16-mixed"}, {"channels_last": True}], ids=str)
 def test_other_arithmetic(config, more):
     run = train(replace(config, machine=replace(config.machine, **more)))

@@ -21,6 +21,7 @@ from kinemix.engine.settle import build_model
 from kinemix.engine.weight_average import average_weights
 from kinemix.evaluate.protocol import build_protocol, check_mirrors
 from kinemix.models.checkpoint import JSON_NAME
+from kinemix.models.recompute import recompute_blocks_
 from kinemix.models.video import VideoModel
 
 
@@ -118,6 +119,8 @@ def _set_up(
     optimizer = build_optimizer(
         groups, name=optim.name, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov
     )
+    if machine.recompute:
+        recompute_blocks_(model)
     network = torch.compile(model) if machine.compile else model
     return fabric.setup(network, optimizer)
 

@@ -36,7 +36,8 @@ _LEFT_BY_A_START = (CONFIG_NAME, "environment.json", "log.jsonl", "unreadable.cs
 FREE_TO_CHANGE = {
     *("resume", "out", "validate_every", "save_minutes", "data.workers", "data.cache"),
     *("data.max_unreadable", "data.max_missing", "data.max_seconds"),
-    *("machine.accelerator", "machine.threads", "machine.compile", "machine.channels_last"),
+    *("machine.accelerator", "machine.threads", "machine.compile", "machine.recompute"),
+    "machine.channels_last",
 }
 """Options that may differ when a run is resumed: but for rounding, they do not change what is learned."""
 

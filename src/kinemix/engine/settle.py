@@ -88,6 +88,8 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         raise ConfigError(
             f"optim.clip_grad_norm is {config.optim.clip_grad_norm}: it must be above 0, or null"
         )
+    if config.machine.compile and config.machine.recompute:
+        raise ConfigError("machine.compile and machine.recompute do not go together: give one of them")
     if config.optim.warmup_epochs and config.optim.warmup_iterations:
         raise ConfigError(
             "optim.warmup_epochs and optim.warmup_iterations both say how long: give one of them"
