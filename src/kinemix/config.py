@@ -92,6 +92,8 @@ class DataConfig:
             ``auto`` takes a column called group, session, subject or the like, else file names such as
             ``v_Class_g03_c01``; none means that every video stands for itself.
         exclude_labels: classes to leave out.
+        balance_classes: all classes come equally often in training, however many videos they have: an epoch is as
+            long as ever, videos of small classes come more than once in it, and large classes take turns.
         split_seed: seed of the split; the training seed does not change who is held out.
         labels_start_at: number of the first class in list files with numeric labels; needed where they do
             not start at 0.
@@ -120,6 +122,7 @@ class DataConfig:
     fold: int = 0
     group_by: str | None = "auto"
     exclude_labels: tuple[str, ...] = ()
+    balance_classes: bool = False
     split_seed: int = 0
     labels_start_at: Literal[0, 1] | None = None
     class_file: str | None = None
@@ -213,6 +216,11 @@ class OptimConfig:
         epochs: passes over the training samples.
         batch_size: clips in a micro-batch, on each process.
         accumulate: micro-batches added up before a step of the optimizer.
+        multigrid: batches of many small clips first and of few large ones last, each as much work as the others.
+            The ``long`` cycle changes frames, size and the rate from epoch to epoch, the ``short`` one the size
+            from step to step; ``both``, or ``none``. For networks that take clips of any length and size.
+        multigrid_cycles: long cycles in the run, where ``schedule`` is not ``step``: equal parts of it, after
+            which an equal part has the full shape. With ``step``, each part between milestones is one.
         clip_grad_norm: largest norm of the gradient; null for no clipping.
         label_smoothing: share of the target spread over all classes.
         dropout: before the classifier.
@@ -246,6 +254,8 @@ class OptimConfig:
     epochs: int = 50
     batch_size: int = 16
     accumulate: int = 1
+    multigrid: Literal["none", "long", "short", "both"] = "none"
+    multigrid_cycles: int = 3
     clip_grad_norm: float | None = 20.0
     label_smoothing: float = 0.0
     dropout: float = 0.5
@@ -301,6 +311,7 @@ class TrainConfig:
         out: run directory; by default ``runs/<model>-<data>-<number>``.
         seed: of weights, sampling order and augmentation.
         resume: go on from the last checkpoint in ``out``.
+        patience: epochs without a better validation after which the run ends; null trains all of ``optim.epochs``.
         validate_every: epochs between validations; the last epoch is always validated.
         save_minutes: minutes between checkpoints within an epoch; one is written after every epoch too.
     """
@@ -319,6 +330,7 @@ class TrainConfig:
     out: str | None = None
     seed: int = 0
     resume: bool = False
+    patience: int | None = None
     validate_every: int = 1
     save_minutes: float = 15.0
 

@@ -18,8 +18,9 @@ from kinemix.data import dataset as dataset_module
 from kinemix.data._guarded import CAN_GUARD
 from kinemix.data._guarded_batches import GuardedBatches
 from kinemix.data.annotations import Annotations, Sample
-from kinemix.data.dataset import Batch, Collate, TrainClips, Unreadable, VideoDataset, mix_seed
-from kinemix.data.loader import TestOrder, TrainLoader, TrainOrder, build_test_loader, build_train_loader
+from kinemix.data.dataset import Batch, Collate, Key, TrainClips, Unreadable, VideoDataset, mix_seed
+from kinemix.data.loader import TrainLoader, build_test_loader, build_train_loader
+from kinemix.data.order import TestOrder, TrainOrder
 from kinemix.data.reader import VideoReader, open_video
 from kinemix.errors import ConfigError, DataError
 
@@ -188,7 +189,7 @@ def test_every_epoch_leaves_out_others() -> None:
     left_out = set()
     for epoch in range(30):
         order.epoch = epoch
-        left_out |= set(range(10)) - {index for batch in order for _, index in batch}
+        left_out |= set(range(10)) - {key.index for batch in order for key in batch}
     assert left_out == set(range(10))
 
 
@@ -199,8 +200,8 @@ def test_too_few_samples_for_the_processes() -> None:
 
 def test_test_order_pads_nothing() -> None:
     batches = [list(TestOrder(7, batch_size=2, rank=rank, world_size=3)) for rank in range(3)]
-    assert [[index for _, index in batch] for batch in batches[0]] == [[0, 3], [6]]
-    assert sorted(index for each in batches for batch in each for _, index in batch) == list(range(7))
+    assert [[key.index for key in batch] for batch in batches[0]] == [[0, 3], [6]]
+    assert sorted(key.index for each in batches for batch in each for key in batch) == list(range(7))
     assert len(TestOrder(1, batch_size=2, rank=1, world_size=2)) == 0
 
 
@@ -238,8 +239,9 @@ def test_an_index_alone_is_epoch_zero(videos: Annotations) -> None:
     load = TrainClips(protocol=PROTOCOL, augment=AUGMENT, class_names=videos.class_names, seed=0)
     dataset = VideoDataset(videos, load=load)
     assert len(dataset) == 11
-    assert torch.equal(dataset[3].clip, dataset[0, 3].clip)  # type: ignore[union-attr]
-    assert not torch.equal(dataset[0, 3].clip, dataset[1, 3].clip)  # type: ignore[union-attr]
+    first, later = dataset[Key(0, 3)], dataset[Key(1, 3)]
+    assert torch.equal(dataset[3].clip, first.clip)  # type: ignore[union-attr]
+    assert not torch.equal(first.clip, later.clip)  # type: ignore[union-attr]
 
 
 # What may go wrong in a worker

@@ -7,7 +7,7 @@
     sampling     how many frames there are -> which are taken
     transforms   frames -> augmented network input (training)       mirror
     views        video -> all clips and crops (test, prediction)
-    dataset      one sample; loader: batches
+    dataset      one sample; order: who comes when; loader: batches   multigrid shapes them
 """
 
 from kinemix.data.annotations import Annotations, Sample

@@ -23,7 +23,7 @@ class GuardedBatches(torch.utils.data.Dataset[Batch]):
 
     Args:
         dataset: of single samples.
-        collate: makes batches of them; ``collate.clip_shape`` is every clip's, unless they have ``own_shapes``.
+        collate: makes batches of them; ``collate.shape_of`` tells every clip's shape, unless they have ``own_shapes``.
         own_shapes: clips differ in shape, and come one a batch.
         max_seconds: for one sample.
     """
@@ -49,7 +49,7 @@ class GuardedBatches(torch.utils.data.Dataset[Batch]):
         self._num_batches += 1
         if self._own_shapes:
             return self._collate([self._read(key, row, None) for row, key in enumerate(keys)])
-        clips = _allocate_shared((len(keys), *self._collate.clip_shape))
+        clips = _allocate_shared((len(keys), *self._collate.shape_of(keys)))
         items = [self._read(key, row, clips) for row, key in enumerate(keys)]
         rows = [row for row, item in enumerate(items) if isinstance(item, Item)]
         read = [item for item in items if isinstance(item, Item)]
@@ -62,7 +62,7 @@ class GuardedBatches(torch.utils.data.Dataset[Batch]):
 
     def _read(self, key: Key, row: int, clips: Tensor | None) -> Item | Unreadable:
         """One sample; its clip is in ``clips[row]`` if that is given."""
-        index = key[1]
+        index = key.index
         name = self.dataset.annotations.samples[index].name
         if index in self._dead:  # it has cost a child; every epoch would cost another
             return Unreadable(index, name, self._dead[index])

@@ -8,7 +8,7 @@ another video.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 from typing import Protocol as Interface
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from kinemix.config import AugmentConfig, Protocol
 from kinemix.data.annotations import Annotations
 from kinemix.data.frame_cache import open_cached_video
+from kinemix.data.multigrid import ClipShape
 from kinemix.data.reader import Backend, open_video
 from kinemix.data.sampling import dense_train, sparse_train, trim_ends
 from kinemix.data.segment import Segment
@@ -25,8 +26,21 @@ from kinemix.data.transforms import TrainTransform
 from kinemix.data.views import FrameReader, Order, read_views
 from kinemix.errors import UnreadableVideoError
 
-Key: TypeAlias = tuple[int, int]
-"""What a dataset is asked for: epoch and index."""
+
+@dataclass(frozen=True)
+class Key:
+    """What a dataset is asked for.
+
+    Attributes:
+        epoch, index: when, and which sample.
+        shape: of the clip, if it is not the protocol's.
+        turn: how often the sample has come in this epoch before.
+    """
+
+    epoch: int
+    index: int
+    shape: ClipShape | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +108,7 @@ class Batch:
 class LoadClip(Interface):
     """From an open video to network input and label."""
 
-    def __call__(self, reader: FrameReader, *, label: int, epoch: int, index: int) -> tuple[Tensor, int]: ...
+    def __call__(self, reader: FrameReader, *, label: int, key: Key) -> tuple[Tensor, int]: ...
 
 
 @dataclass(frozen=True)
@@ -132,12 +146,13 @@ class VideoDataset(torch.utils.data.Dataset[Item | Unreadable]):
         return len(self.annotations)
 
     def __getitem__(self, key: Key | int) -> Item | Unreadable:
-        """Sample ``(epoch, index)``; an index alone means epoch 0."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        """The sample of that key; an index alone means epoch 0."""
+        key = key if isinstance(key, Key) else Key(0, key)
+        index = key.index
         sample = self.annotations.samples[index]
         try:
             with self.open_reader(sample.path, sample.segment) as reader:
-                clip, label = self.load(reader, label=sample.label, epoch=epoch, index=index)
+                clip, label = self.load(reader, label=sample.label, key=key)
         except UnreadableVideoError as error:
             return Unreadable(index, sample.name, error.reason)
         return Item(clip, label, index)
@@ -158,11 +173,27 @@ class TrainClips:
     ) -> None:
         self.protocol, self.augment, self.seed = protocol, augment, seed
         self.transform = TrainTransform(protocol=protocol, augment=augment, class_names=class_names)
+        self._class_names = class_names
+        self._reshaped: dict[ClipShape, TrainClips] = {}
 
-    def __call__(self, reader: FrameReader, *, label: int, epoch: int, index: int) -> tuple[Tensor, int]:
-        generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch, index))
+    def __call__(self, reader: FrameReader, *, label: int, key: Key) -> tuple[Tensor, int]:
+        if key.shape is not None:
+            return self._reshape(key.shape)(reader, label=label, key=replace(key, shape=None))
+        turn = (key.turn,) if key.turn else ()
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, key.epoch, key.index, *turn))
         frames = reader.read(self.draw_frames(reader.num_frames, generator))
         return self.transform(frames, label, generator)
+
+    def _reshape(self, shape: ClipShape) -> "TrainClips":
+        """The same for clips of another shape, which span the same time."""
+        if shape not in self._reshaped:
+            self._reshaped[shape] = TrainClips(
+                protocol=reshape_protocol(self.protocol, shape),
+                augment=self.augment,
+                class_names=self._class_names,
+                seed=self.seed,
+            )
+        return self._reshaped[shape]
 
     def draw_frames(self, num_video_frames: int, generator: torch.Generator) -> list[int]:
         """T sorted frame indices, drawn as the protocol and the augmentation say."""
@@ -200,8 +231,8 @@ class TestViews:
     order: Order = "forward"
     seed: int = 0
 
-    def __call__(self, reader: FrameReader, *, label: int, epoch: int, index: int) -> tuple[Tensor, int]:
-        seed = mix_seed(self.seed, index)
+    def __call__(self, reader: FrameReader, *, label: int, key: Key) -> tuple[Tensor, int]:
+        seed = mix_seed(self.seed, key.index)
         return read_views(reader, self.protocol, order=self.order, seed=seed), label
 
 
@@ -210,6 +241,13 @@ class Collate:
     """Items to a batch; ``clip_shape`` is what an empty batch is made of."""
 
     clip_shape: tuple[int, ...]
+
+    def shape_of(self, keys: Sequence[Key]) -> tuple[int, ...]:
+        """Of each clip of a batch: the usual shape, or that of its keys."""
+        shape = keys[0].shape
+        if shape is None:
+            return self.clip_shape
+        return (shape.num_frames, self.clip_shape[-3], *shape.size)
 
     def __call__(self, items: Sequence[Item | Unreadable]) -> Batch:
         read = [item for item in items if isinstance(item, Item)]
@@ -224,6 +262,19 @@ class Collate:
             torch.tensor([item.index for item in read], dtype=torch.int64),
             tuple(item for item in items if isinstance(item, Unreadable)),
         )
+
+
+def reshape_protocol(protocol: Protocol, shape: ClipShape) -> Protocol:
+    """The same protocol for clips of another shape: of fewer frames, further apart."""
+    stride = protocol.frame_stride
+    if stride is not None:
+        stride = max(1, stride * protocol.num_frames // shape.num_frames)
+    return replace(
+        protocol,
+        num_frames=shape.num_frames,
+        frame_stride=stride,
+        input=replace(protocol.input, size=shape.size),
+    )
 
 
 def mix_seed(*parts: int) -> int:

@@ -1,7 +1,4 @@
-"""Batches for training and test: who comes when, and the processes that fetch them.
-
-The order is a function of (seed, epoch), so a run goes on from the middle of an epoch as if it had never
-stopped. In a test every sample comes exactly once, over all processes together, without padding.
+"""Batches for training and test, and the processes that fetch them. Who comes when: :mod:`kinemix.data.order`.
 
 Workers are forked on Linux. They start at once and need no importable ``__main__``, so a script without guard
 and a notebook work too; it is safe because a worker uses one torch thread, never touches CUDA, and opens its
@@ -15,11 +12,11 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from kinemix.config import AugmentConfig, Protocol
 from kinemix.data._guarded import CAN_GUARD
@@ -28,16 +25,16 @@ from kinemix.data.annotations import Annotations
 from kinemix.data.dataset import (
     Batch,
     Collate,
-    Key,
     TestViews,
     TrainClips,
     VideoDataset,
     VideoOpener,
-    mix_seed,
 )
+from kinemix.data.multigrid import Phase
+from kinemix.data.order import TestOrder, TrainOrder
 from kinemix.data.reader import Backend
 from kinemix.data.views import Order
-from kinemix.errors import ConfigError, DataError, KinemixError
+from kinemix.errors import DataError, KinemixError
 
 FRAMES_A_BATCH = 512
 """Frames in a test batch, at most, unless one video has more: thirty views of many videos fill the memory."""
@@ -61,71 +58,6 @@ def explain_worker_death(error: Exception) -> WorkerDeathError | None:
         f"a loader worker died ({line}): if memory or /dev/shm is short, use fewer workers (data.workers) or "
         "smaller batches; no workers at all show a decoder that crashes"
     )
-
-
-class TrainOrder(Sampler[list[Key]]):
-    """Batches of one process in one epoch: a permutation drawn from (seed, epoch), dealt out in turn.
-
-    The last, incomplete round of batches is dropped, since batch statistics of a few leftover samples do harm
-    and every process must make as many steps; each epoch leaves others out. Data smaller than one round makes
-    one smaller batch.
-
-    Args:
-        num_samples: of all processes together.
-        batch_size: of one process.
-        seed: of the permutations.
-        rank, world_size: this process, and how many there are.
-
-    Attributes:
-        epoch, start: what the next iteration yields: this epoch, from this batch on.
-    """
-
-    def __init__(
-        self, num_samples: int, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        if num_samples < world_size:
-            raise ConfigError(
-                f"{num_samples} training samples for {world_size} processes: lower machine.devices"
-            )
-        self.num_samples, self.seed, self.rank, self.world_size = num_samples, seed, rank, world_size
-        self.batch_size = min(batch_size, num_samples // world_size)
-        self.epoch = self.start = 0
-
-    def __len__(self) -> int:
-        return self.num_samples // (self.batch_size * self.world_size)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        yield from self.list_batches()[self.start :]
-
-    def list_batches(self) -> list[list[Key]]:
-        """All batches of the epoch, in order."""
-        generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
-        order = torch.randperm(self.num_samples, generator=generator).tolist()
-        step = self.batch_size * self.world_size
-        firsts = [step * number + self.batch_size * self.rank for number in range(len(self))]
-        return [[(self.epoch, index) for index in order[first : first + self.batch_size]] for first in firsts]
-
-
-class TestOrder(Sampler[list[Key]]):
-    """Every sample once, in order: process r takes samples r, r + world_size, ..."""
-
-    __test__ = False  # pytest takes the name for a test's
-
-    def __init__(self, num_samples: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.mine = range(rank, num_samples, world_size)
-        self.batch_size = batch_size
-        self.start = 0
-
-    def __len__(self) -> int:
-        return -(-len(self.mine) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        yield from self.list_batches()
-
-    def list_batches(self) -> list[list[Key]]:
-        """All batches, in order."""
-        firsts = range(0, len(self.mine), self.batch_size)
-        return [[(0, index) for index in self.mine[first : first + self.batch_size]] for first in firsts]
 
 
 class _Batches:
@@ -176,6 +108,10 @@ class TrainLoader(_Batches):
 
     _order: TrainOrder
 
+    def count_batches(self, epoch: int) -> int:
+        """Batches in an epoch, for this process."""
+        return self._order.count_batches(epoch)
+
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from batch ``start`` on: the same as if all had been asked for.
 
@@ -210,6 +146,9 @@ def build_train_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     max_seconds: float = 120,
+    balance_classes: bool = False,
+    phases: Sequence[Phase] = (),
+    accumulate: int = 1,
 ) -> TrainLoader:
     """Augmented clips in random order.
 
@@ -225,6 +164,8 @@ def build_train_loader(
         pin_memory: page-locked batches, for CUDA.
         max_seconds: for one video; a worker's child that takes longer is ended, and the video counts as
             unreadable (Linux, with workers; elsewhere a whole batch may take that long for each of its videos).
+        balance_classes: let all classes come equally often.
+        phases, accumulate: how the shape of batches changes (:class:`kinemix.data.order.TrainOrder`).
 
     Returns:
         A loader; ``for batch in loader.epoch(3, start=0)``.
@@ -234,7 +175,16 @@ def build_train_loader(
     """
     load = TrainClips(protocol=protocol, augment=augment, class_names=annotations.class_names, seed=seed)
     dataset = VideoDataset(annotations, load=load, open_reader=VideoOpener(reader, short_side, cache))
-    order = TrainOrder(len(annotations), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+    order = TrainOrder(
+        len(annotations),
+        batch_size=batch_size,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+        labels=[sample.label for sample in annotations.samples] if balance_classes else None,
+        phases=phases,
+        accumulate=accumulate,
+    )
     collate = Collate(_clip_shape(protocol))
     loader = _build_torch_loader(
         dataset, order, collate, workers, pin_memory=pin_memory, max_seconds=max_seconds
@@ -316,7 +266,7 @@ def _build_torch_loader(
         collate_fn=join,
         num_workers=workers,
         pin_memory=pin_memory,
-        timeout=max_seconds * order.batch_size if workers and not guarded else 0,
+        timeout=max_seconds * order.largest_batch if workers and not guarded else 0,
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         persistent_workers=workers > 0,

@@ -13,12 +13,14 @@ from torch.optim.swa_utils import AveragedModel
 from kinemix.config import TrainConfig
 from kinemix.data.loader import TestLoader, TrainLoader, build_test_loader, build_train_loader
 from kinemix.data.mirror import mirror_labels
+from kinemix.data.multigrid import Phase, plan_phases, spread_milestones
 from kinemix.data.sources import Splits, open_splits
 from kinemix.engine.freeze import freeze_
 from kinemix.engine.objective import Objective
 from kinemix.engine.optim import build_optimizer, group_parameters
 from kinemix.engine.settle import build_model
 from kinemix.engine.weight_average import average_weights
+from kinemix.errors import ConfigError
 from kinemix.evaluate.protocol import build_protocol, check_mirrors
 from kinemix.models.checkpoint import JSON_NAME
 from kinemix.models.recompute import recompute_blocks_
@@ -38,6 +40,7 @@ class Parts:
         objective: logits and labels to a loss.
         average: the running mean of the weights, if the run keeps one.
         resting: modules that are not trained, and so stay in evaluation mode.
+        phases: how the shape of training batches changes; empty where it does not.
         train_loader: augmented clips.
         val_loader: all views of the held-out videos; ``None`` if nothing is held out.
     """
@@ -50,6 +53,7 @@ class Parts:
     objective: Objective
     average: AveragedModel | None
     resting: Sequence[nn.Module]
+    phases: Sequence[Phase]
     train_loader: TrainLoader
     val_loader: TestLoader | None
 
@@ -70,6 +74,8 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
         KinemixError: one of them cannot be used.
     """
     splits = open_splits(config.data)
+    if config.patience is not None and not len(splits.val):
+        raise ConfigError("patience: nothing is held out that could be validated: set it to null")
     resumable = config.resume and config.out is not None and (Path(config.out) / "last" / JSON_NAME).exists()
     objective = Objective(space=splits.train.space, label_smoothing=config.optim.label_smoothing)
     torch.manual_seed(config.seed)
@@ -79,7 +85,8 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     protocol = build_protocol(config.protocol, input_spec=model.input_spec)
     check_mirrors(protocol, find_mirrors(config, splits.class_names), splits.class_names)
     config = replace(config, protocol=protocol, size=protocol.input.size, color=protocol.input.color)
-    train_loader, val_loader = _build_loaders(fabric, config, splits)
+    phases = _plan_phases(config, model)
+    train_loader, val_loader = _build_loaders(fabric, config, splits, phases)
     optim = config.optim
     resting = freeze_(
         model, batch_norm=optim.batch_norm, frozen_stages=optim.frozen_stages, lr_scales=optim.lr_scales
@@ -94,6 +101,7 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
         objective=objective,
         average=None if optim.ema is None else average_weights(model, decay=optim.ema),
         resting=resting,
+        phases=phases,
         train_loader=train_loader,
         val_loader=val_loader,
     )
@@ -126,7 +134,7 @@ def _set_up(
 
 
 def _build_loaders(
-    fabric: Fabric, config: TrainConfig, splits: Splits
+    fabric: Fabric, config: TrainConfig, splits: Splits, phases: Sequence[Phase]
 ) -> tuple[TrainLoader, TestLoader | None]:
     data = config.data
     common: dict[str, Any] = {
@@ -141,8 +149,38 @@ def _build_loaders(
         "world_size": fabric.world_size,
         "pin_memory": fabric.device.type == "cuda",
     }
-    train = build_train_loader(splits.train, augment=config.augment, seed=config.seed, **common)
+    train = build_train_loader(
+        splits.train,
+        augment=config.augment,
+        seed=config.seed,
+        balance_classes=data.balance_classes,
+        phases=phases,
+        accumulate=config.optim.accumulate,
+        **common,
+    )
     return train, build_test_loader(splits.val, **common) if len(splits.val) else None
+
+
+def _plan_phases(config: TrainConfig, model: VideoModel) -> tuple[Phase, ...]:
+    optim = config.optim
+    if optim.multigrid == "none":
+        return ()
+    long, short = optim.multigrid in ("long", "both"), optim.multigrid in ("short", "both")
+    if bound := (long and model.fixed_length) or model.fixed_size:
+        raise ConfigError(
+            f"optim.multigrid is {optim.multigrid}, but {bound} is bound to the clip that it is built for: "
+            "set it to none"
+        )
+    in_steps = optim.schedule == "step"
+    return plan_phases(
+        batch_size=optim.batch_size,
+        num_frames=config.protocol.num_frames,
+        size=config.protocol.input.size,
+        epochs=optim.epochs,
+        milestones=optim.milestones if in_steps else spread_milestones(optim.epochs, optim.multigrid_cycles),
+        long=long,
+        short=short,
+    )
 
 
 def find_mirrors(config: TrainConfig, class_names: Sequence[str]) -> list[int | None]:

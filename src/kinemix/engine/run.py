@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from kinemix.engine.logbook import Logbook, Step
 from kinemix.engine.parts import Parts, find_mirrors
 from kinemix.engine.progress import ProgressBar
 from kinemix.engine.run_directory import open_run_directory
-from kinemix.engine.schedule import rate_at, scale_rate
+from kinemix.engine.schedule import count_epochs, rate_at, scale_rate
 from kinemix.engine.training_state import (
     Position,
     collect_rng_state,
@@ -53,7 +53,6 @@ class Run:
         optimizer: likewise.
         position: how far the run has come.
         objective: logits and labels to a loss.
-        num_batches: micro-batches in an epoch, on each process.
         resting: modules that stay in evaluation mode.
 
     Raises:
@@ -67,19 +66,16 @@ class Run:
         self.position = Position()
         self._rng: dict[str, Any] | None = None
         self._stack = ExitStack()
-        self.num_batches = len(parts.train_loader)
         self.resting = parts.resting
         self._lr = scale_rate(self.config.optim, processes=fabric.world_size)
-        self._steps_per_epoch = math.ceil(self.num_batches / self.config.optim.accumulate)
         with ExitStack() as stack:  # lets go of everything if one of the steps fails
             self.directory = self._open_directory(stack)
             resumed = self._restore()
             first = fabric.is_global_zero
             at = self.position if resumed else None
             self._log = stack.enter_context(Logbook(self.directory, resume_at=at)) if first else None
-            total = self._steps_per_epoch * self.config.optim.epochs
             self._bar = stack.enter_context(
-                ProgressBar(total=total, done=self.position.iteration, quiet=not first)
+                ProgressBar(total=sum(self._steps), done=self.position.iteration, quiet=not first)
             )
             self._unreadable = UnreadableList(
                 self.directory / "unreadable.csv",
@@ -99,13 +95,30 @@ class Run:
 
     # --------------------------------------------------------------------------------------- the loop's needs
 
+    @property
+    def num_batches(self) -> int:
+        """Micro-batches in the epoch under way, on each process."""
+        return self._parts.train_loader.count_batches(self.position.epoch)
+
+    @cached_property
+    def _steps(self) -> list[int]:
+        """Steps of the optimizer in every epoch."""
+        count, accumulate = self._parts.train_loader.count_batches, self.config.optim.accumulate
+        return [math.ceil(count(epoch) / accumulate) for epoch in range(self.config.optim.epochs)]
+
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or validations have found nothing better for long enough."""
+        return self.position.stopped or self.position.epoch >= self.config.optim.epochs
+
     def rate(self, iteration: int) -> float:
         """Learning rate of a step."""
         optim = self.config.optim
-        return rate_at(
+        epoch = int(count_epochs(iteration, self._steps))
+        factor = next((p.factor for p in self._parts.phases if p.first <= epoch < p.last), 1)
+        return factor * rate_at(
             iteration,
             lr=self._lr,
-            iterations_per_epoch=self._steps_per_epoch,
+            iterations_per_epoch=self._steps,
             epochs=optim.epochs,
             schedule=optim.schedule,
             schedule_by=optim.schedule_by,
@@ -210,11 +223,17 @@ class Run:
             line += f"  validation {metrics.describe()} ({scores.describe_protocol()})"
             self._log_validation(scores, metrics)
             # Of equals the later one: it has been trained for longer.
+            if position.best is None or metrics.headline > position.best:
+                position.improved = position.epoch
             if position.best is None or metrics.headline >= position.best:
                 position.best, position.best_epoch = metrics.headline, position.epoch
                 self._write("best", metrics)
+            waited, patience = position.epoch - (position.improved or 0), self.config.patience
+            position.stopped = patience is not None and waited >= patience
         self.save_last(metrics)
         self._bar.say(line)
+        if position.stopped:
+            self._bar.say(f"no better validation for {waited} epochs: the run ends here (patience)")
         self._tell_unreadable()
 
     # ------------------------------------------------------------------------------------ saving and resuming
@@ -340,10 +359,11 @@ class Run:
     def _introduce(self, resumed: bool) -> None:
         for notice in self.splits.notices:
             self._bar.say(f"note: {notice}")
-        if self.position.epoch == self.config.optim.epochs:
+        if self.is_over():
+            option = "patience" if self.position.stopped else "optim.epochs"
             self._bar.say(
                 f"nothing left to do: {self.position.epoch} of {self.config.optim.epochs} epochs are done in "
-                f"{self.directory}; to train for longer, start a new run with more optim.epochs"
+                f"{self.directory}; to train for longer, start a new run with more {option}"
             )
             return
         if (lr_batch := self.config.optim.lr_batch) is not None:

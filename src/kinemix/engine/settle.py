@@ -23,6 +23,8 @@ _LEAST = {
     "optim.momentum": 0,
     "optim.weight_decay": 0,
     "optim.warmup_epochs": 0,
+    "optim.multigrid_cycles": 1,
+    "patience": 1,
     "validate_every": 1,
     "save_minutes": 0,
     "data.workers": 0,

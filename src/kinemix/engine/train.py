@@ -54,7 +54,7 @@ def train(config: TrainConfig) -> Path:
     )
     with catch_stop() as stop, Run(fabric, build_parts(fabric, config), stop=stop) as run:
         try:
-            while run.position.epoch < optim.epochs:
+            while not run.is_over():
                 steps = train_epoch(
                     fabric,
                     run.network,

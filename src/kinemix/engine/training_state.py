@@ -31,7 +31,9 @@ class Position:
         losses: sums of their losses, by name (:meth:`kinemix.engine.objective.Loss.values`).
         right: how many of them were answered rightly while training on them, by figure.
         best: highest validation figure so far (:attr:`kinemix.evaluate.metrics.Metrics.headline`).
-        best_epoch: number of epochs done when it was reached.
+        best_epoch: number of epochs done when it was reached, for the last time.
+        improved: likewise, for the first time.
+        stopped: whether validations found nothing better for so long that the run is over.
     """
 
     epoch: int = 0
@@ -42,6 +44,8 @@ class Position:
     right: dict[str, int] = field(default_factory=dict)
     best: float | None = None
     best_epoch: int | None = None
+    improved: int | None = None
+    stopped: bool = False
 
     def count(self, *, clips: int, losses: Mapping[str, float], right: Mapping[str, int]) -> None:
         """Count a micro-batch.

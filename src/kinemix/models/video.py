@@ -210,10 +210,10 @@ class VideoModel(nn.Module):
         # Who is bound to the clip that the network was built for, by name: the backbone or a temporal module.
         temporal = list(self.temporal_modules().values())
         whole = type(backbone).__name__
-        self._fixed_length = next(
+        self.fixed_length = next(
             (m.name for m in temporal if not m.any_length), None if any_length else whole
         )
-        self._fixed_size = next((m.name for m in temporal if not m.any_size), None if any_size else whole)
+        self.fixed_size = next((m.name for m in temporal if not m.any_size), None if any_size else whole)
 
     def temporal_modules(self) -> dict[str, TemporalModule]:
         """The inserted modules, by their path in this network, in the order of the backbone's modules."""
@@ -279,14 +279,14 @@ class VideoModel(nn.Module):
                 f"this model's weights are {wanted}, got clips of {clip.dtype}: use clip.to({wanted}), or "
                 f"model.to({clip.dtype})"
             )
-        if self._fixed_length is not None and shape[1] != self.num_frames:
+        if self.fixed_length is not None and shape[1] != self.num_frames:
             raise LayoutError(
-                f"{self._fixed_length} was built for {self.num_frames} frames a clip, got {shape[1]} in "
+                f"{self.fixed_length} was built for {self.num_frames} frames a clip, got {shape[1]} in "
                 f"{shape} (B T C H W): sample as many, or create the model with num_frames={shape[1]}"
             )
-        if self._fixed_size is not None and shape[3:] != self.input_spec.size:
+        if self.fixed_size is not None and shape[3:] != self.input_spec.size:
             raise LayoutError(
-                f"{self._fixed_size} was built for frames of {self.input_spec.size} pixels, got {shape[3:]} "
+                f"{self.fixed_size} was built for frames of {self.input_spec.size} pixels, got {shape[3:]} "
                 f"in {shape} (B T C H W): resize them or create the model with input_size={shape[3:]}"
             )
 
