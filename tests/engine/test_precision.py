@@ -13,9 +13,11 @@ from torch.nn import functional as F
 from kinemix.config import OptimConfig
 from kinemix.data.dataset import Batch
 from kinemix.engine.logbook import read_log
+from kinemix.engine.objective import Objective
 from kinemix.engine.train import train, train_epoch
 from kinemix.engine.training_state import Position
 from kinemix.errors import KinemixError
+from kinemix.label_space import LabelSpace
 
 
 class Overflowing(nn.Module):
@@ -62,6 +64,7 @@ def test_scaled_steps_equal_those_by_hand(clip):
             model,
             optimizer,
             iter(batches),
+            objective=Objective(space=LabelSpace(class_names=("a", "b", "c"))),
             num_batches=9,
             position=Position(),
             rate=lambda iteration: 0.5,
