@@ -156,6 +156,10 @@ class AugmentConfig:
         contrast: likewise.
         saturation: likewise.
         hue: likewise; at most 0.5.
+        mixup: mixes each clip with another of its batch, frame by frame, in shares drawn from a Beta distribution
+            with this parameter, and their labels likewise; 0 does not.
+        cutmix: likewise, by a rectangle of the other clip, the same in all frames. With both, each batch draws one.
+        mix_share: share of the batches in which clips are mixed.
         erase: probability of erasing one rectangle, the same in all frames.
         noise: standard deviation of Gaussian noise added to normalised pixels.
         translate: largest shift of the whole clip, as a share of its size.
@@ -177,6 +181,9 @@ class AugmentConfig:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_share: float = 1.0
     erase: float = 0.0
     noise: float = 0.0
     translate: float = 0.0
@@ -223,6 +230,8 @@ class OptimConfig:
             which an equal part has the full shape. With ``step``, each part between milestones is one.
         clip_grad_norm: largest norm of the gradient; null for no clipping.
         label_smoothing: share of the target spread over all classes.
+        class_weights: of the classes in the loss: ``balanced`` makes up for how often they come in training; or a
+            mapping of class names to weights, 1 for the others.
         dropout: before the classifier.
         batch_norm: which batch normalisation layers learn. ``learns``: all; ``partial``: all but the first keep
             their mean and variance (TSN); ``first``: all but the first keep scale and shift as well (CTM on
@@ -258,6 +267,7 @@ class OptimConfig:
     multigrid_cycles: int = 3
     clip_grad_norm: float | None = 20.0
     label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
     dropout: float = 0.5
     batch_norm: Literal["learns", "partial", "first", "fixed"] = "learns"
     frozen_stages: int | None = None

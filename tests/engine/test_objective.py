@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 
-from kinemix.engine.objective import Objective
+from kinemix.engine.objective import Objective, weigh_classes
 from kinemix.errors import ConfigError
 from kinemix.label_space import LabelSpace, label_space_from_dict, label_space_to_dict
 
@@ -132,3 +134,38 @@ def test_wrong_weights_are_refused(space, weights, message):
 def test_a_label_space_is_written_and_read_back(space):
     assert label_space_from_dict(list(space.class_names), label_space_to_dict(space)) == space
     assert space.leading == ("action" if space.tasks else None)
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["indices", "one-hot targets"])
+def test_class_weights_weigh_the_mean_too(generator, soft):
+    logits = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([0, 2, 1, 1, 0])
+    weights = (0.5, 2.0, 3.0)
+    targets = torch.nn.functional.one_hot(labels, 3).double() if soft else labels
+    loss = Objective(space=ONE, class_weights=weights).loss(logits, targets).total
+    terms = [negative_log_softmax(row, k) for row, k in zip(logits.tolist(), labels.tolist(), strict=True)]
+    shares = [weights[k] for k in labels.tolist()]
+    wanted = sum(s * term for s, term in zip(shares, terms, strict=True)) / sum(shares)
+    assert float(loss) == pytest.approx(wanted, rel=1e-12)
+    smoothed = [
+        Objective(space=ONE, class_weights=weights, label_smoothing=0.2).loss(logits, one).total
+        for one in (labels, torch.nn.functional.one_hot(labels, 3).double())
+    ]
+    torch.testing.assert_close(*smoothed)
+
+
+def test_balanced_weights_are_scikit_learns():
+    labels = np.array([0] * 7 + [1] * 2 + [2] * 11)
+    wanted = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    assert weigh_classes("balanced", counts=[7, 2, 11], space=ONE) == pytest.approx(tuple(wanted))
+    of_tasks = weigh_classes("balanced", counts=[4, 4, 7, 0, 1, 6, 2], space=TASKS)
+    assert of_tasks == pytest.approx((1, 1, 4 / 7, 1, 4, 4 / 6, 2))
+    assert weigh_classes("none", counts=[7, 2, 11], space=ONE) == ()
+
+
+def test_weights_by_name():
+    assert weigh_classes({"b": 3.0}, counts=[1, 1, 1], space=ONE) == (1, 3, 1)
+    with pytest.raises(ConfigError, match=r"optim\.class_weights: no class 'aa': did you mean 'a'"):
+        weigh_classes({"aa": 3.0}, counts=[1, 1, 1], space=ONE)
+    with pytest.raises(ConfigError, match="'a' has -1"):
+        weigh_classes({"a": -1}, counts=[1, 1, 1], space=ONE)

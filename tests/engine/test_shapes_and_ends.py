@@ -1,4 +1,4 @@
-"""Runs whose batches change their shape, whose classes are balanced, and which end before their time."""
+"""Runs whose batches change their shape or are mixed, whose classes are balanced, and which end before their time."""
 
 import os
 import signal
@@ -119,6 +119,24 @@ def test_balanced_classes(config, tmp_path):
         patch.setattr(Run, "check_batch", record)
         train(config)
     assert Counter(seen) == {0: 27, 1: 27}
+
+
+def test_mixed_and_weighted_runs_resume_within_an_epoch(config, tmp_path, monkeypatch):
+    config = replace(
+        config,
+        augment=replace(config.augment, mixup=0.4, cutmix=1.0, mix_share=0.8),
+        optim=replace(config.optim, class_weights={"grow": 2.0}),
+    )
+    whole = train(replace(config, out=str(tmp_path / "whole")))
+    stop_after(monkeypatch, 6)
+    with pytest.raises(Interrupted):
+        train(config)
+    monkeypatch.undo()
+    assert_same_weights(train(replace(config, resume=True)), whole)
+    plain = train(
+        replace(config, augment=replace(config.augment, mixup=0, cutmix=0), out=str(tmp_path / "plain"))
+    )
+    assert [s["loss"] for s in read_steps(plain)] != [s["loss"] for s in read_steps(whole)]
 
 
 def test_a_run_ends_when_nothing_better_comes(config, monkeypatch, capfd):

@@ -5,7 +5,7 @@
     sources      folder or list file -> samples, labels, splits     catalog/ annotations splits
     reader       video file or folder of frames -> frames by index  frame_cache keeps them
     sampling     how many frames there are -> which are taken
-    transforms   frames -> augmented network input (training)       mirror
+    transforms   frames -> augmented network input (training)       mirror; mixing, of a batch
     views        video -> all clips and crops (test, prediction)
     dataset      one sample; order: who comes when; loader: batches   multigrid shapes them
 """

@@ -5,7 +5,7 @@ cross entropy for each class. Labels come as a batch has them (:class:`kinemix.l
 targets ``B K`` of floats, in which each task's classes share a sum of one: what mixing two clips gives.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -44,6 +44,8 @@ class Objective:
         space: what the logits are about.
         label_smoothing: share of the target spread over all classes; of several labels, over yes and no.
         task_weights: of the tasks in the mean of their losses; those that are not named have 1.
+        class_weights: of the K classes (:func:`weigh_classes`); empty where all have 1. The mean over samples is
+            then over their weights too.
 
     Raises:
         ConfigError: a weight of an unknown task, a negative one, or nothing but zeros.
@@ -52,6 +54,7 @@ class Objective:
     space: LabelSpace
     label_smoothing: float = 0.0
     task_weights: Mapping[str, float] = field(default_factory=dict)
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         tasks = self.space.tasks
@@ -74,9 +77,9 @@ class Objective:
         if self.space.multilabel:
             return Loss(self._binary_cross_entropy(logits, labels))
         if not self.space.tasks:
-            return Loss(self._cross_entropy(logits, labels))
+            return Loss(self._cross_entropy(logits, labels, slice(None)))
         by_task = {
-            task: self._cross_entropy(logits[:, place], target)
+            task: self._cross_entropy(logits[:, place], target, place)
             for task, (place, target) in self._split(labels).items()
         }
         weights = self._weights
@@ -101,7 +104,7 @@ class Objective:
 
     def plain(self) -> "Objective":
         """The same without what serves training alone: the loss of a validation."""
-        return replace(self, label_smoothing=0.0)
+        return replace(self, label_smoothing=0.0, class_weights=())
 
     @property
     def _weights(self) -> dict[str, float]:
@@ -115,13 +118,58 @@ class Objective:
             for number, (task, place) in enumerate(self.space.places.items())
         }
 
-    def _cross_entropy(self, logits: Logits, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+    def _cross_entropy(self, logits: Logits, labels: Tensor, place: slice) -> Tensor:
+        weight, smoothing = self._find_weights(logits, place), self.label_smoothing
+        if not labels.is_floating_point():
+            return F.cross_entropy(logits, labels, weight=weight, label_smoothing=smoothing)
+        # Of soft targets, torch's mean would leave the weights out of what it divides by.
+        total = F.cross_entropy(logits, labels, weight=weight, label_smoothing=smoothing, reduction="sum")
+        return total / (labels if weight is None else labels * weight).sum()
 
     def _binary_cross_entropy(self, logits: Logits, labels: Tensor) -> Tensor:
         targets = labels.to(logits.dtype)
         targets = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-        return F.binary_cross_entropy_with_logits(logits, targets)
+        weight = self._find_weights(logits, slice(None))
+        return F.binary_cross_entropy_with_logits(logits, targets, weight=weight)
+
+    def _find_weights(self, logits: Logits, place: slice) -> Tensor | None:
+        return logits.new_tensor(self.class_weights[place]) if self.class_weights else None
+
+
+def weigh_classes(
+    wish: str | Mapping[str, float], *, counts: Sequence[int], space: LabelSpace
+) -> tuple[float, ...]:
+    """Weights of the K classes.
+
+    Args:
+        wish: ``none``; ``balanced`` for n / (classes x samples of the class), as scikit-learn has it, within each
+            task; or weights by name.
+        counts: training samples of each of the K classes.
+        space: what the classes are.
+
+    Raises:
+        ConfigError: a weight of an unknown class, or a negative one.
+    """
+    if wish == "none":
+        return ()
+    if wish == "balanced":
+        places = space.places.values() or [slice(0, len(counts))]
+        return tuple(weight for place in places for weight in _balance(counts[place]))
+    assert isinstance(wish, Mapping)
+    for name, weight in wish.items():
+        if name not in space.class_names:
+            raise ConfigError(
+                f"optim.class_weights: no class {name!r}: {did_you_mean(name, space.class_names)}"
+            )
+        if not 0 <= weight < float("inf"):
+            raise ConfigError(f"optim.class_weights: {name!r} has {weight}: it must be 0 or more")
+    return tuple(wish.get(name, 1.0) for name in space.class_names)
+
+
+def _balance(counts: Sequence[int]) -> list[float]:
+    """A class without samples, which no target names, has 1."""
+    share = sum(counts) / max(sum(count > 0 for count in counts), 1)
+    return [share / count if count else 1.0 for count in counts]
 
 
 def _count_equal(logits: Logits, labels: Tensor) -> int:

@@ -1,5 +1,6 @@
 """What a run is made of, built in the order in which mistakes are cheapest: nothing on disk is touched yet."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from kinemix.config import TrainConfig
+from kinemix.data.annotations import Annotations
 from kinemix.data.loader import TestLoader, TrainLoader, build_test_loader, build_train_loader
 from kinemix.data.mirror import mirror_labels
+from kinemix.data.mixing import ClipMixer
 from kinemix.data.multigrid import Phase, plan_phases, spread_milestones
 from kinemix.data.sources import Splits, open_splits
 from kinemix.engine.freeze import freeze_
-from kinemix.engine.objective import Objective
+from kinemix.engine.objective import Objective, weigh_classes
 from kinemix.engine.optim import build_optimizer, group_parameters
 from kinemix.engine.settle import build_model
 from kinemix.engine.weight_average import average_weights
@@ -40,6 +43,7 @@ class Parts:
         objective: logits and labels to a loss.
         average: the running mean of the weights, if the run keeps one.
         resting: modules that are not trained, and so stay in evaluation mode.
+        mixer: mixes the clips of a training batch, if that is asked for.
         phases: how the shape of training batches changes; empty where it does not.
         train_loader: augmented clips.
         val_loader: all views of the held-out videos; ``None`` if nothing is held out.
@@ -53,6 +57,7 @@ class Parts:
     objective: Objective
     average: AveragedModel | None
     resting: Sequence[nn.Module]
+    mixer: ClipMixer | None
     phases: Sequence[Phase]
     train_loader: TrainLoader
     val_loader: TestLoader | None
@@ -77,7 +82,7 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     if config.patience is not None and not len(splits.val):
         raise ConfigError("patience: nothing is held out that could be validated: set it to null")
     resumable = config.resume and config.out is not None and (Path(config.out) / "last" / JSON_NAME).exists()
-    objective = Objective(space=splits.train.space, label_smoothing=config.optim.label_smoothing)
+    objective = _build_objective(config, splits.train)
     torch.manual_seed(config.seed)
     model = build_model(
         config, num_classes=len(splits.class_names), pretrained=config.pretrained and not resumable
@@ -101,9 +106,22 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
         objective=objective,
         average=None if optim.ema is None else average_weights(model, decay=optim.ema),
         resting=resting,
+        mixer=_build_mixer(config, splits.train),
         phases=phases,
         train_loader=train_loader,
         val_loader=val_loader,
+    )
+
+
+def _build_objective(config: TrainConfig, annotations: Annotations) -> Objective:
+    space, optim = annotations.space, config.optim
+    counts = Counter(sample.label for sample in annotations.samples)
+    return Objective(
+        space=space,
+        label_smoothing=optim.label_smoothing,
+        class_weights=weigh_classes(
+            optim.class_weights, counts=[counts[k] for k in range(len(space.class_names))], space=space
+        ),
     )
 
 
@@ -159,6 +177,19 @@ def _build_loaders(
         **common,
     )
     return train, build_test_loader(splits.val, **common) if len(splits.val) else None
+
+
+def _build_mixer(config: TrainConfig, annotations: Annotations) -> ClipMixer | None:
+    augment = config.augment
+    if not (augment.mixup or augment.cutmix):
+        return None
+    return ClipMixer(
+        mixup=augment.mixup,
+        cutmix=augment.cutmix,
+        share=augment.mix_share,
+        space=annotations.space,
+        seed=config.seed,
+    )
 
 
 def _plan_phases(config: TrainConfig, model: VideoModel) -> tuple[Phase, ...]:

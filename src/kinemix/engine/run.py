@@ -161,6 +161,11 @@ class Run:
                 "processes no batch may be left out: remove the videos, or raise optim.batch_size"
             )
 
+    def mix(self, batch: Batch) -> Batch:
+        """The batch with its clips mixed, if that is asked for."""
+        mixer = self._parts.mixer
+        return batch if mixer is None else mixer(batch, epoch=self.position.epoch)
+
     def check_gradient(self, norm: float) -> None:
         """Raise a :class:`KinemixError` if the gradient is not finite and nothing skips the step.
 

@@ -38,6 +38,7 @@ _LEAST = {
     "seed": 0,
     **{f"augment.{name}": 0 for name in ("brightness", "contrast", "saturation", "hue", "erase", "noise")},
     **{f"augment.{name}": 0 for name in ("translate", "rotate", "zoom", "trim")},
+    **{f"augment.{name}": 0 for name in ("mixup", "cutmix", "mix_share")},
 }
 """Options and their smallest values."""
 
@@ -47,6 +48,7 @@ _MOST = {
     "data.max_unreadable": 1,
     "data.max_missing": 1,
     "seed": 2**63 - 1,
+    "augment.mix_share": 1,
     "augment.hue": 0.5,
     "augment.erase": 1,
     "augment.translate": 1,

@@ -66,6 +66,7 @@ def train(config: TrainConfig) -> Path:
                     rate=run.rate,
                     accumulate=optim.accumulate,
                     clip_grad_norm=optim.clip_grad_norm,
+                    mix=run.mix,
                     check=run.check_batch,
                     check_gradient=run.check_gradient,
                     resting=run.resting,
@@ -102,6 +103,7 @@ def train_epoch(
     rate: Callable[[int], float],
     accumulate: int = 1,
     clip_grad_norm: float | None = None,
+    mix: Callable[[Batch], Batch] = lambda batch: batch,
     check: Callable[[Batch, float], None] = lambda batch, loss: None,
     check_gradient: Callable[[float], None] = lambda norm: None,
     resting: Sequence[nn.Module] = (),
@@ -121,6 +123,7 @@ def train_epoch(
         rate: learning rate of an iteration.
         accumulate: micro-batches in a step.
         clip_grad_norm: largest norm of the gradient.
+        mix: what is done to each micro-batch on the device.
         check: called with each micro-batch and its loss, before the loss is used; may raise.
         check_gradient: called with the norm of each step's gradient, before it is used; may raise.
         resting: modules of the network that stay in evaluation mode.
@@ -145,16 +148,16 @@ def train_epoch(
             if count == 0:  # every video of it is unreadable
                 check(batch, 0.0)
                 continue
-            labels = fabric.to_device(batch.labels)
+            batch = mix(batch.to(fabric.device, non_blocking=True))
             with fabric.no_backward_sync(network, enabled=micro + 1 < group):
-                logits = network(fabric.to_device(batch.clips))
-                loss = objective.loss(logits, labels)
+                logits = network(batch.clips)
+                loss = objective.loss(logits, batch.labels)
                 values = loss.values()
                 check(batch, values["loss"])
                 fabric.backward(loss.total / group)
             clips += count
             losses = {name: losses.get(name, 0.0) + value * count for name, value in values.items()}
-            position.count(clips=count, losses=values, right=objective.count_right(logits, labels))
+            position.count(clips=count, losses=values, right=objective.count_right(logits, batch.labels))
         if clips:
             largest = math.inf if clip_grad_norm is None else clip_grad_norm
             norm = float(
