@@ -308,6 +308,9 @@ class TrainConfig:
         data: where the samples come from.
         model: ``<module>_<backbone>``; ``kinemix models`` lists them.
         pretrained: start from the backbone's published weights.
+        init_from: start from the weights of a run, of a checkpoint folder (such as ``kinemix convert`` writes) or of
+            another project's file. Layers of the same place and shape are taken over, whatever the temporal
+            modules are; the classifier is new unless the classes are the same. The run tells what was taken.
         model_options: the temporal module's options, and ``placement``.
         backbone_options: passed to the backbone's constructor (timm).
         size: height and width of the network's input in pixels, one number for a square; by default the
@@ -329,6 +332,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: str = "mstnet_resnet50"
     pretrained: bool = False
+    init_from: str | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
     backbone_options: dict[str, Any] = field(default_factory=dict)
     size: int | tuple[int, int] | None = None

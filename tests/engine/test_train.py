@@ -103,6 +103,21 @@ def test_rate_is_scaled_with_the_batch_if_asked(config, capfd):
     assert "learning rate 0.005: optim.lr 0.02 is meant for 40 clips" in capfd.readouterr().err
 
 
+def test_a_run_starts_from_another(config, tmp_path, capfd):
+    """Without learning, its weights are those of the other run; a resumed one goes on with its own."""
+    first = train(replace(config, model="tsn_test_resnet.r160_in1k"))
+    optim = replace(config.optim, epochs=1, lr=0.0, batch_norm="fixed")
+    again = replace(config, init_from=str(first), optim=optim, out=str(tmp_path / "again"))
+    run = train(again)
+    theirs = read_weights(first, "best")
+    for name, value in read_weights(run).items():
+        assert torch.equal(value, theirs[name.replace(".host.", ".")]), name
+    assert f"taken over from {first}" in capfd.readouterr().err
+    assert read_run_config(run).init_from == str(first)
+    first.rename(tmp_path / "gone")
+    train(replace(again, resume=True))
+
+
 def test_run_directory_holds_everything(config):
     run = train(config)
     records = read_log(run)

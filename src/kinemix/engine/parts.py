@@ -27,6 +27,7 @@ from kinemix.errors import ConfigError
 from kinemix.evaluate.protocol import build_protocol, check_mirrors
 from kinemix.models.checkpoint import JSON_NAME
 from kinemix.models.recompute import recompute_blocks_
+from kinemix.models.transfer import Transfer, start_from_
 from kinemix.models.video import VideoModel
 
 
@@ -38,6 +39,7 @@ class Parts:
         config: settled, with the protocol, size and colour of the model.
         splits: who is trained on and who is held out.
         model: with its first weights.
+        transfer: what it has taken over from another network, if it starts from one.
         network: the model as ``fabric`` has set it up.
         optimizer: likewise.
         objective: logits and labels to a loss.
@@ -52,6 +54,7 @@ class Parts:
     config: TrainConfig
     splits: Splits
     model: VideoModel
+    transfer: Transfer | None
     network: nn.Module
     optimizer: torch.optim.Optimizer
     objective: Objective
@@ -87,6 +90,9 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     model = build_model(
         config, num_classes=len(splits.class_names), pretrained=config.pretrained and not resumable
     )
+    transfer = None
+    if config.init_from is not None and not resumable:
+        transfer = start_from_(model, config.init_from, class_names=splits.class_names)
     protocol = build_protocol(config.protocol, input_spec=model.input_spec)
     check_mirrors(protocol, find_mirrors(config, splits.class_names), splits.class_names)
     config = replace(config, protocol=protocol, size=protocol.input.size, color=protocol.input.color)
@@ -101,6 +107,7 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
         config=config,
         splits=splits,
         model=model,
+        transfer=transfer,
         network=network,
         optimizer=optimizer,
         objective=objective,

@@ -371,6 +371,8 @@ class Run:
                 f"{self.directory}; to train for longer, start a new run with more {option}"
             )
             return
+        if (transfer := self._parts.transfer) is not None:
+            self._bar.say(f"note: {transfer.describe()}")
         if (lr_batch := self.config.optim.lr_batch) is not None:
             self._bar.say(
                 f"learning rate {self._lr:g}: optim.lr {self.config.optim.lr:g} is meant for {lr_batch} clips"

@@ -103,7 +103,7 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     if config.protocol.input != InputSpec():
         raise ConfigError("protocol.input comes from the model: set size and color instead")
     check_protocol(config.protocol)
-    return replace(config, data=make_paths_absolute(config.data))
+    return replace(config, data=make_paths_absolute(config.data), init_from=make_absolute(config.init_from))
 
 
 def build_model(config: TrainConfig, *, num_classes: int, pretrained: bool) -> VideoModel:

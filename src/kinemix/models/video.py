@@ -291,6 +291,21 @@ class VideoModel(nn.Module):
             )
 
 
+def name_plainly(model: VideoModel) -> dict[str, str]:
+    """For every tensor of a network, its name in the backbone without the wrappers around temporal modules.
+
+    ``backbone.layer1.0.conv1.host.weight`` is ``layer1.0.conv1.weight``; the temporal module's own stay
+    ``layer1.0.conv1.temporal.weight``.
+    """
+    wrappers = {path for path, module in model.named_modules() if isinstance(module, Inserted)}
+    names: dict[str, str] = {}
+    for key in model.state_dict():
+        parts = key.split(".")
+        kept = [p for i, p in enumerate(parts) if not (p == "host" and ".".join(parts[:i]) in wrappers)]
+        names[key] = ".".join(kept[1:])
+    return names
+
+
 def _explain_channels(shape: tuple[int, ...], channels: int, color: str) -> str:
     """Say which layout a five-dimensional tensor of the wrong one seems to have, and the cure."""
     wanted = f"a video model takes clips B T C H W with C = {channels} ({color})"

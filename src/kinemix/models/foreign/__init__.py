@@ -4,7 +4,7 @@ One file a layout says what its names and shapes prove (:class:`~.layout.Finding
 user for the rest, builds the network, and :mod:`.report` tells what became of every tensor.
 """
 
-from kinemix.models.foreign.convert import Conversion, convert_checkpoint
+from kinemix.models.foreign.convert import Conversion, convert_checkpoint, read_foreign_weights
 from kinemix.models.foreign.files import ForeignFile, read_foreign
 from kinemix.models.foreign.report import Report, Row, report_to_dict
 
@@ -15,5 +15,6 @@ __all__ = [
     "Row",
     "convert_checkpoint",
     "read_foreign",
+    "read_foreign_weights",
     "report_to_dict",
 ]

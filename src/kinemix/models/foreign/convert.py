@@ -18,7 +18,7 @@ from kinemix.models.foreign.files import ForeignFile, read_foreign
 from kinemix.models.foreign.layout import Finding
 from kinemix.models.foreign.report import Report, compare
 from kinemix.models.networks import find_networks
-from kinemix.models.video import Inserted, VideoModel
+from kinemix.models.video import VideoModel, name_plainly
 
 _LAYOUTS = (gsm.examine, tsn.examine, mmaction.examine, x3d.examine, plain.examine)
 """Tried in this order; the last one takes every state dictionary."""
@@ -165,19 +165,19 @@ def convert_checkpoint(
     )
 
 
-def name_plainly(model: VideoModel) -> dict[str, str]:
-    """For every tensor of a network, its name in the backbone without the wrappers around temporal modules.
+def read_foreign_weights(path: str | Path, model: VideoModel) -> dict[str, Tensor]:
+    """The tensors of another project's file by the plain names of a network of ours, which may have other modules.
 
-    ``backbone.layer1.0.conv1.host.weight`` is ``layer1.0.conv1.weight``; the temporal module's own stay
-    ``layer1.0.conv1.temporal.weight``.
+    Args:
+        path: the file.
+        model: whose backbone the file's should be.
+
+    Raises:
+        CheckpointError: the file cannot be read.
     """
-    wrappers = {path for path, module in model.named_modules() if isinstance(module, Inserted)}
-    names: dict[str, str] = {}
-    for key in model.state_dict():
-        parts = key.split(".")
-        kept = [p for i, p in enumerate(parts) if not (p == "host" and ".".join(parts[:i]) in wrappers)]
-        names[key] = ".".join(kept[1:])
-    return names
+    file = read_foreign(path)
+    finding = next(found for examine in _LAYOUTS if (found := examine(file)) is not None)
+    return _translate(finding, model.description["name"], model)
 
 
 def _translate(finding: Finding, name: str, model: VideoModel) -> dict[str, Tensor]:
