@@ -19,6 +19,7 @@ _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 
 VERBS = {
     "train": "teach a network from a folder or list of videos",
+    "splits": "train and test every split or fold of the data: mean and deviation",
     "test": "measure a trained run: accuracies, confusion, scores",
     "ensemble": "average score files, measure each and all, compare them pair by pair",
     "predict": "name what is seen in video files",

@@ -11,11 +11,15 @@ from rich.table import Table
 
 from kinemix.config import to_dict
 from kinemix.deploy.predict import Answer
+from kinemix.engine.each_split import SplitsResult
 from kinemix.engine.measure import Measurement
 from kinemix.engine.progress import PlainConsole
 from kinemix.evaluate.metrics import Metrics
 from kinemix.evaluate.protocol import describe_protocol
 from kinemix.models.foreign import Conversion, report_to_dict
+
+_FIGURES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
+"""Headings of figures; others have their own name."""
 
 _LARGEST_CONFUSION = 20
 """Classes up to which the confusion matrix is printed; beyond, the commonest mistakes are listed."""
@@ -44,6 +48,21 @@ def print_measurement(measurement: Measurement) -> None:
         about += ", chosen among the epochs on these very videos (--checkpoint last is not)"
     for line in (about, measurement.metrics_path, measurement.scores_path):
         _print_line(console, str(line))
+
+
+def print_splits(result: SplitsResult) -> None:
+    """The splits one by one, their mean and its deviation, and where the runs are."""
+    console = _open_console()
+    _print_line(console, result.protocol)
+    names = list(result.mean)
+    table = _start_table(left=("split",), right=(*(_FIGURES.get(name, name) for name in names), "videos"))
+    for split in result.splits:
+        figures = (_percent(split.figures[name]) for name in names)
+        table.add_row(split.split, *figures, str(split.count))
+    spread = (f"{result.mean[name]:.1%} ± {100 * result.deviation[name]:.1f}" for name in names)
+    table.add_row("mean ± deviation", *spread, str(sum(split.count for split in result.splits)))
+    console.print(table)
+    _print_line(console, str(result.directory))
 
 
 def print_answers(answers: Iterable[Answer], *, form: str) -> list[Answer]:

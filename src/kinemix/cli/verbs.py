@@ -17,6 +17,8 @@ from kinemix.cli.networks import run_complexity as run_complexity
 from kinemix.cli.networks import run_list as run_list
 from kinemix.cli.options import Options
 from kinemix.cli.prepare import run_prepare as run_prepare
+from kinemix.cli.training import run_splits as run_splits
+from kinemix.cli.training import run_train as run_train
 from kinemix.config import Color, DataConfig, TrainConfig, from_dict
 from kinemix.errors import ConfigError
 
@@ -27,31 +29,6 @@ _DATA_OPTIONS = (
     *("max_missing", "max_unreadable", "reader"),
 )
 """Options of ``kinemix test`` about its DATA."""
-
-
-def run_train(words: list[str]) -> int:
-    """``kinemix train DATA --model NAME``."""
-    options = _declare_train()
-    given = options.parse(words)
-    if given.resume and given.out and (path := Path(given.out) / "config.yaml").is_file():
-        given = _parse_resumed(options, words, path)
-    values = given.as_dict()
-    del values["config"]
-    if source := values.pop("DATA"):
-        values["data"]["source"] = source
-    if not values["data"]["source"] and not given.resume:
-        raise ConfigError(
-            "no data: name a folder with one folder a class, or a list file: kinemix train DATA"
-        )
-    config = from_dict(TrainConfig, values)
-
-    from kinemix.engine.launch import is_first_process
-    from kinemix.engine.train import train
-
-    directory = train(config)
-    if is_first_process():
-        print(directory)
-    return 0
 
 
 def run_test(words: list[str]) -> int:
@@ -297,33 +274,3 @@ def run_demo(words: list[str]) -> int:
 
     show(out=Path(given.out), models=given.models or None)
     return 0
-
-
-def _expand_protocol(name: str) -> dict[str, Any]:
-    from kinemix.evaluate.named_protocols import find_protocol
-
-    return {f"protocol.{field}": value for field, value in find_protocol(name).views.items()}
-
-
-def _parse_resumed(options: Options, words: list[str], path: Path) -> Any:
-    """The options of a run that goes on: its own, and behind them those on the command line."""
-    cure = f"without the options in {path} the run cannot be resumed: restore the file, or start a new run"
-    try:
-        given = options.parse(["--config", str(path), *words])
-    except ConfigError as error:
-        raise ConfigError(f"{error}; {cure}") from error
-    if not given.data.source:
-        raise ConfigError(f"{path}: names no data; {cure}")
-    return given
-
-
-def _declare_train() -> Options:
-    options = Options("train", "DATA [--model NAME] [--config FILE] [--OPTION VALUE ...]", VERBS["train"])
-    options.add(
-        "DATA", str, nargs="?", about="a folder with one folder a class, or a list file (data.source)"
-    )
-    options.add_config(TrainConfig, skip=("protocol.input",))
-    options.add_bundle(
-        "protocol.name", _expand_protocol, about="a paper's views: gsm-2clip, ...; ? lists them"
-    )
-    return options

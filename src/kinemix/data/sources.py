@@ -205,6 +205,15 @@ def list_videos(
     return kind.list_videos(path, root=root, group_by=group_by)
 
 
+def list_published_splits(source: str) -> tuple[str, ...]:
+    """The splits that a dataset was published with; none for a folder or list of one's own."""
+    named, path = locate_source(source)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder: check data.source")
+    kind = named or _recognise(path)
+    return kind.facts.splits if issubclass(kind, OfficialDataset) else ()
+
+
 def locate_source(source: str) -> tuple[type[Dataset] | None, Path]:
     """The kind that a source names, if it names one (``name:path``), and its path."""
     name, _, rest = source.partition(":")

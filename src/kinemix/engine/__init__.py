@@ -9,5 +9,5 @@
     weight_average   the mean of the weights
     objective        logits and labels to a loss
     launch           devices, processes  logbook, progress, unreadable, interrupt
-    measure          a finished run, tested
+    measure          a finished run, tested    each_split    all splits of a dataset, trained and tested
 """

@@ -53,7 +53,7 @@ def open_run_directory(config: TrainConfig) -> "RunDirectory":
             resumed has other options.
     """
     try:
-        path = Path(config.out) if config.out else _make_numbered(config)
+        path = Path(config.out) if config.out else make_numbered(config)
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path}: this is a file, and the run needs a directory; give another --out")
         path.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def check_same_run(old: TrainConfig, new: TrainConfig, *, path: Path) -> None:
             )
 
 
-def _make_numbered(config: TrainConfig) -> Path:
+def make_numbered(config: TrainConfig) -> Path:
     """``runs/<model>-<data>-NNN`` with the first free number, made in one step so that two runs differ."""
     name = f"{config.model.replace('/', '_')}-{Path(config.data.source).resolve().stem}"
     for number in range(1, 1000):

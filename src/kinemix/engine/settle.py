@@ -62,7 +62,7 @@ _SHARES = ("optim.label_smoothing", "optim.dropout", "optim.ema")
 
 
 def settle_config(config: TrainConfig) -> TrainConfig:
-    """The same config with absolute paths, so that it can be read again from anywhere.
+    """The same config with absolute paths and both sides of the frames, so that it can be read from anywhere.
 
     Raises:
         ConfigError: a value out of range, or ``protocol.input``, which is the model's to say.
@@ -103,7 +103,12 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     if config.protocol.input != InputSpec():
         raise ConfigError("protocol.input comes from the model: set size and color instead")
     check_protocol(config.protocol)
-    return replace(config, data=make_paths_absolute(config.data), init_from=make_absolute(config.init_from))
+    return replace(
+        config,
+        data=make_paths_absolute(config.data),
+        init_from=make_absolute(config.init_from),
+        size=(config.size, config.size) if isinstance(config.size, int) else config.size,
+    )
 
 
 def build_model(config: TrainConfig, *, num_classes: int, pretrained: bool) -> VideoModel:

@@ -1,0 +1,94 @@
+"""``kinemix train``, and ``kinemix splits``, which trains on every split of the data.
+
+Imports stand inside the functions, so that ``--help`` answers before torch is loaded.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from kinemix.cli import VERBS
+from kinemix.cli.options import Options
+from kinemix.config import TrainConfig, from_dict
+from kinemix.errors import ConfigError
+
+
+def run_train(words: list[str]) -> int:
+    """``kinemix train DATA --model NAME``."""
+    options = _declare("train")
+    given = options.parse(words)
+    if given.resume and given.out and (path := Path(given.out) / "config.yaml").is_file():
+        given = _parse_resumed(options, words, path)
+    config = _read_config(given.as_dict(), verb="train")
+
+    from kinemix.engine.launch import is_first_process
+    from kinemix.engine.train import train
+
+    directory = train(config)
+    if is_first_process():
+        print(directory)
+    return 0
+
+
+def run_splits(words: list[str]) -> int:
+    """``kinemix splits DATA --model NAME``."""
+    options = _declare("splits")
+    options.add("--test_protocol", str | None, about="a paper's views for the tests, instead of protocol.*")
+    options.add(
+        "--test_checkpoint",
+        Literal["best", "last"],
+        "last",
+        about="which weights are tested; the best were chosen on the very videos of the test",
+    )
+    values = options.parse(words).as_dict()
+    protocol, checkpoint = values.pop("test_protocol"), values.pop("test_checkpoint")
+    config = _read_config(values, verb="splits")
+
+    from kinemix.cli.tables import print_splits
+    from kinemix.engine.each_split import train_each_split
+    from kinemix.engine.launch import is_first_process
+
+    result = train_each_split(config, protocol=protocol, checkpoint=checkpoint)
+    if is_first_process():
+        print_splits(result)
+    return 0
+
+
+def _declare(verb: str) -> Options:
+    options = Options(verb, "DATA [--model NAME] [--config FILE] [--OPTION VALUE ...]", VERBS[verb])
+    options.add(
+        "DATA", str, nargs="?", about="a folder with one folder a class, or a list file (data.source)"
+    )
+    options.add_config(TrainConfig, skip=("protocol.input",))
+    options.add_bundle(
+        "protocol.name", _expand_protocol, about="a paper's views: gsm-2clip, ...; ? lists them"
+    )
+    return options
+
+
+def _read_config(values: dict[str, Any], *, verb: str) -> TrainConfig:
+    del values["config"]
+    if source := values.pop("DATA"):
+        values["data"]["source"] = source
+    if not values["data"]["source"] and not values["resume"]:
+        raise ConfigError(
+            f"no data: name a folder with one folder a class, or a list file: kinemix {verb} DATA"
+        )
+    return from_dict(TrainConfig, values)
+
+
+def _parse_resumed(options: Options, words: list[str], path: Path) -> Any:
+    """The options of a run that goes on: its own, and behind them those on the command line."""
+    cure = f"without the options in {path} the run cannot be resumed: restore the file, or start a new run"
+    try:
+        given = options.parse(["--config", str(path), *words])
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {cure}") from error
+    if not given.data.source:
+        raise ConfigError(f"{path}: names no data; {cure}")
+    return given
+
+
+def _expand_protocol(name: str) -> dict[str, Any]:
+    from kinemix.evaluate.named_protocols import find_protocol
+
+    return {f"protocol.{field}": value for field, value in find_protocol(name).views.items()}

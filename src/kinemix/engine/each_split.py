@@ -1,0 +1,183 @@
+"""One training and one test for every split or fold of the data, and what they say together.
+
+The runs lie beside each other in one directory, and ``splits.json`` there holds what is done, so the same call
+goes on where an earlier one stopped, within a run too.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from kinemix.atomic import write_atomically
+from kinemix.config import TrainConfig
+from kinemix.data.sources import list_published_splits
+from kinemix.engine.interrupt import Interrupted
+from kinemix.engine.launch import is_first_process
+from kinemix.engine.measure import measure_run
+from kinemix.engine.run_directory import CONFIG_NAME, check_same_run, make_numbered, read_run_config
+from kinemix.engine.settle import settle_config
+from kinemix.engine.train import train
+from kinemix.errors import CheckpointError, ConfigError
+from kinemix.models.checkpoint import JSON_NAME
+
+FILE_NAME = "splits.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitResult:
+    """What one split came to.
+
+    Attributes:
+        split: its name.
+        run: name of its run directory.
+        epoch: epochs that the tested weights were trained for.
+        count: videos tested.
+        figures: shares from 0 to 1, by name (:meth:`kinemix.evaluate.metrics.Metrics.summary`).
+    """
+
+    split: str
+    run: str
+    epoch: int
+    count: int
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitsResult:
+    """What all of them came to.
+
+    Attributes:
+        directory: of the runs.
+        protocol: how they were tested, in words.
+        splits: one by one.
+        mean: over the splits, by figure.
+        deviation: standard deviation of a split (n - 1 in the denominator).
+    """
+
+    directory: Path
+    protocol: str
+    splits: tuple[SplitResult, ...]
+    mean: dict[str, float]
+    deviation: dict[str, float]
+
+
+def train_each_split(
+    config: TrainConfig,
+    *,
+    protocol: str | None = None,
+    checkpoint: Literal["best", "last"] = "last",
+    on_split: Callable[[SplitResult], object] = lambda result: None,
+) -> SplitsResult:
+    """Train and test every published split, or every one of ``data.folds``.
+
+    Args:
+        config: of each run; ``out`` is the directory of all, by default a numbered one, and ``data.split``,
+            ``data.fold`` and ``resume`` are filled in.
+        protocol: a paper's views for the tests, instead of the run's.
+        checkpoint: which weights are tested; the last were not chosen on the very videos of the test.
+        on_split: called with each result as it is there.
+
+    Raises:
+        ConfigError: the data have one split only, or the directory holds runs with other options.
+        KinemixError: as :func:`kinemix.engine.train.train`.
+        Interrupted: after the run under way was saved.
+    """
+    if config.out is None and config.machine.devices * config.machine.nodes > 1:
+        raise ConfigError("out: several processes must be told one directory: give --out")
+    directory = Path(config.out) if config.out else make_numbered(config)
+    configs = {name: replace(each, out=str(directory / name)) for name, each in _list_splits(config).items()}
+    done = _read(directory)
+    protocol_line = done.get("protocol", "")
+    results: list[SplitResult] = []
+    for name, each in configs.items():
+        if (result := done["splits"].get(name)) is None:
+            _train(each)
+            if not is_first_process():
+                continue
+            measurement = measure_run(
+                directory / name,
+                checkpoint=checkpoint,
+                protocol=protocol,
+                workers=each.data.workers,
+                device="cpu" if each.machine.accelerator == "cpu" else None,
+            )
+            protocol_line = measurement.scores.describe_protocol()
+            metrics = measurement.metrics
+            result = SplitResult(
+                split=name, run=name, epoch=measurement.epoch, count=metrics.count, figures=metrics.summary()
+            )
+        else:
+            check_same_run(read_run_config(directory / name), settle_config(each), path=directory / name)
+        results.append(result)
+        _write(sum_up(directory, protocol_line, results))
+        on_split(result)
+    return sum_up(directory, protocol_line, results)
+
+
+def sum_up(directory: Path, protocol: str, results: list[SplitResult]) -> SplitsResult:
+    """Mean and deviation of the figures that all splits have."""
+    values: Mapping[str, list[float]] = {}
+    if results:
+        shared = set.intersection(*(set(result.figures) for result in results))
+        values = {name: [r.figures[name] for r in results] for name in results[0].figures if name in shared}
+    return SplitsResult(
+        directory=directory,
+        protocol=protocol,
+        splits=tuple(results),
+        mean={name: float(np.mean(numbers)) for name, numbers in values.items()},
+        deviation={
+            name: float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
+            for name, numbers in values.items()
+        },
+    )
+
+
+def _list_splits(config: TrainConfig) -> dict[str, TrainConfig]:
+    """One config for each split, by name."""
+    data = config.data
+    if data.folds is not None:
+        return {
+            f"fold-{number}": replace(config, data=replace(data, fold=number)) for number in range(data.folds)
+        }
+    splits = list_published_splits(data.source)
+    if len(splits) < 2:
+        raise ConfigError(
+            f"{data.source}: has no several splits of its own: give data.folds, the number of parts"
+        )
+    return {f"split-{name}": replace(config, data=replace(data, split=name)) for name in splits}
+
+
+def _train(config: TrainConfig) -> None:
+    assert config.out is not None
+    started = (Path(config.out) / "last" / JSON_NAME).exists() and (Path(config.out) / CONFIG_NAME).exists()
+    try:
+        train(replace(config, resume=started))
+    except Interrupted as interruption:
+        raise Interrupted(
+            f"{str(interruption).partition(';')[0]} of {config.out}; the same command goes on from there"
+        ) from interruption
+
+
+def _read(directory: Path) -> dict:
+    """What an earlier call has written: ``splits``, results by name, and ``protocol``."""
+    path = directory / FILE_NAME
+    if not path.exists():
+        return {"splits": {}}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        splits = {one["split"]: SplitResult(**one) for one in content["splits"]}
+        return {"protocol": content["protocol"], "splits": splits}
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}): remove it, and the splits are tested again"
+        ) from error
+
+
+def _write(result: SplitsResult) -> None:
+    content = {**asdict(result), "directory": str(result.directory)}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(result.directory / FILE_NAME, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -1,0 +1,136 @@
+"""Every split trained and tested in one call, in one go or in several."""
+
+import json
+import os
+import signal
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kinemix.cli import main
+from kinemix.engine import each_split
+from kinemix.engine.each_split import train_each_split
+from kinemix.engine.interrupt import Interrupted
+from kinemix.engine.run import Run
+from kinemix.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture
+def folds(config):
+    """36 videos in three parts, each held out once."""
+    return replace(config, data=replace(config.data, folds=3), optim=replace(config.optim, epochs=2))
+
+
+def list_held_out(run):
+    lines = (Path(run) / "splits" / "val.csv").read_text().splitlines()[1:]
+    return {line.split(",")[0] for line in lines}
+
+
+def test_folds_hold_out_everything_once(folds):
+    seen = []
+    result = train_each_split(folds, on_split=seen.append)
+    assert [split.split for split in result.splits] == ["fold-0", "fold-1", "fold-2"]
+    assert tuple(seen) == result.splits
+    parts = [list_held_out(result.directory / split.run) for split in result.splits]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 36
+    assert [split.count for split in result.splits] == [len(part) for part in parts]
+    for name in ("top1", "top5", "mean_class"):
+        values = [split.figures[name] for split in result.splits]
+        assert result.mean[name] == pytest.approx(statistics.mean(values))
+        assert result.deviation[name] == pytest.approx(statistics.stdev(values))
+    for split in result.splits:
+        (written,) = (result.directory / split.run).glob("test-held-out-*-last.json")
+        assert json.loads(written.read_text())["top1"] == split.figures["top1"]
+        assert split.epoch == 2
+
+
+def test_the_same_call_goes_on(folds, tmp_path, monkeypatch):
+    whole = train_each_split(replace(folds, out=str(tmp_path / "whole")))
+    note_step = Run.note_step
+    steps = []
+
+    def terminate(run, step):
+        note_step(run, step)
+        steps.append(step)
+        if len(steps) == 13:  # of eight a fold: the fifth of the second
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    tests = []
+
+    def measure(run, **options):
+        tests.append(Path(run).name)
+        return measure_run(run, **options)
+
+    measure_run = each_split.measure_run
+    monkeypatch.setattr(each_split, "measure_run", measure)
+    monkeypatch.setattr(Run, "note_step", terminate)
+    with pytest.raises(
+        Interrupted, match=r"stopped and saved after step 5 of .*fold-1; the same command goes on"
+    ):
+        train_each_split(folds)
+    assert tests == ["fold-0"]
+    result = train_each_split(folds)
+    assert tests == ["fold-0", "fold-1", "fold-2"]
+    assert len(steps) == 3 * 8
+    assert result.splits == whole.splits
+    assert result.mean == whole.mean
+    train_each_split(folds)
+    assert len(tests) == 3, "what is done is not done again"
+
+
+def test_runs_with_other_options_are_not_mixed(folds):
+    train_each_split(replace(folds, optim=replace(folds.optim, epochs=1)))
+    with pytest.raises(ConfigError, match=r"fold-0: the run was started with optim\.epochs = 1, not 2"):
+        train_each_split(folds)
+
+
+def test_data_with_one_split_and_a_damaged_file(config, tmp_path):
+    with pytest.raises(ConfigError, match=r"has no several splits of its own: give data\.folds"):
+        train_each_split(config)
+    out = Path(config.out)
+    out.mkdir()
+    (out / "splits.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"splits\.json: cannot be read"):
+        train_each_split(replace(config, data=replace(config.data, folds=2)))
+
+
+def test_published_splits_from_the_command_line(config, tmp_path, capfd):
+    """UCF-101's three, which follow from the groups: 1-7, 8-14 and 15-21 are held out."""
+    videos = sorted(Path(config.data.source).rglob("*.mp4"))
+    for number, group in enumerate((1, 2, 8, 15, 16, 17)):
+        for place, name in enumerate(("Archery", "Biking")):
+            path = tmp_path / "ucf" / "UCF-101" / name / f"v_{name}_g{group:02d}_c01.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.hardlink_to(videos[2 * number + place])
+    out = tmp_path / "runs"
+    words = [
+        "splits",
+        f"ucf101:{tmp_path / 'ucf'}",
+        "--model",
+        config.model,
+        "--size",
+        "32",
+        "--out",
+        str(out),
+    ]
+    words += [
+        "--protocol.num_frames",
+        "2",
+        "--optim.epochs",
+        "1",
+        "--optim.batch_size",
+        "3",
+        "--data.workers",
+        "0",
+    ]
+    words += ["--machine.accelerator", "cpu", "--machine.threads", "1", "--test_protocol", "gsm-2clip"]
+    assert main(words) == 0
+    told = capfd.readouterr().out
+    assert "2 frames x 2 clips x 1 crop" in told
+    for split, count in (("split-1", 4), ("split-2", 2), ("split-3", 6)):
+        (line,) = [line for line in told.splitlines() if split in line]
+        assert line.split()[-1] == str(count) or line.split()[-2] == str(count)
+    assert "mean ± deviation" in told
+    assert len(json.loads((out / "splits.json").read_text())["splits"]) == 3
