@@ -6,7 +6,6 @@ for a compiler, which cannot look into those, the same cells go step by step; an
 that its program takes clips of any length.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -14,14 +13,15 @@ from typing import Literal, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.scan import scan_op
 from torch.nn import functional as F
 
 Cell: TypeAlias = Literal["rnn", "lstm", "peephole_lstm", "gru"]
 State: TypeAlias = tuple[Tensor, ...]
 """What a layer remembers, ``B C`` each: the output; an LSTM's memory cell as well."""
 
-Step: TypeAlias = Callable[[Tensor, State], State]
+Step: TypeAlias = Callable[..., State]
+"""From the projected input, the state and the layer's recurrent weights to the next state."""
 
 _MODES: Mapping[str, str] = MappingProxyType(
     {"rnn": "RNN_TANH", "lstm": "LSTM", "peephole_lstm": "LSTM", "gru": "GRU"}
@@ -107,42 +107,43 @@ class RecurrentCells(nn.RNNBase):
         """One layer, step by step."""
         weight, bias = self._exact_weight(f"weight_ih_l{layer}"), self._exact_weight(f"bias_ih_l{layer}")
         projected = F.linear(sequence, weight, bias)
-        step = self._make_step(layer)
+        step, weights = _STEPS[self.cell], self._find_recurrent_weights(layer)
         zeros = torch.zeros_like(sequence[0])
         state: State = (zeros, zeros.clone()) if self.mode == "LSTM" else (zeros,)
         if torch.compiler.is_exporting():
-            return _scan(step, state, projected)
+            return _scan(step, state, projected, weights)
         outputs = []
         for frame in projected.unbind():
-            state = step(frame, state)
+            state = step(frame, state, *weights)
             outputs.append(state[0])
         return torch.stack(outputs)
 
-    def _make_step(self, layer: int) -> Step:
-        """One step of a layer: from the projected input and the state to the next state."""
-        weight, bias = self._exact_weight(f"weight_hh_l{layer}"), self._exact_weight(f"bias_hh_l{layer}")
-        if self.cell == "gru":
-            return lambda projected, state: _step_gru(projected, F.linear(state[0], weight, bias), state)
-        if self.cell == "rnn":
-            return lambda projected, state: (torch.tanh(projected + F.linear(state[0], weight, bias)),)
-        peepholes = self._exact_weight(f"weight_peephole_l{layer}") if self.cell == "peephole_lstm" else None
-        return lambda projected, state: _step_lstm(
-            projected + F.linear(state[0], weight, bias), state, peepholes
-        )
+    def _find_recurrent_weights(self, layer: int) -> tuple[Tensor, ...]:
+        """What a step of a layer needs besides its input and state."""
+        names = ["weight_hh", "bias_hh"] + ["weight_peephole"] * (self.cell == "peephole_lstm")
+        return tuple(self._exact_weight(f"{name}_l{layer}") for name in names)
 
     def extra_repr(self) -> str:
         return f"channels={self.hidden_size}, cell={self.cell}, num_layers={self.num_layers}"
 
 
-def _step_gru(projected: Tensor, recurrent: Tensor, state: State) -> State:
-    from_input, from_state = projected.chunk(3, dim=1), recurrent.chunk(3, dim=1)
+def _step_rnn(projected: Tensor, state: State, weight: Tensor, bias: Tensor) -> State:
+    return (torch.tanh(projected + F.linear(state[0], weight, bias)),)
+
+
+def _step_gru(projected: Tensor, state: State, weight: Tensor, bias: Tensor) -> State:
+    from_input = projected.chunk(3, dim=1)
+    from_state = F.linear(state[0], weight, bias).chunk(3, dim=1)
     reset = torch.sigmoid(from_input[0] + from_state[0])
     update = torch.sigmoid(from_input[1] + from_state[1])
     candidate = torch.tanh(from_input[2] + reset * from_state[2])
     return ((state[0] - candidate) * update + candidate,)
 
 
-def _step_lstm(gates: Tensor, state: State, peepholes: Tensor | None) -> State:
+def _step_lstm(
+    projected: Tensor, state: State, weight: Tensor, bias: Tensor, peepholes: Tensor | None = None
+) -> State:
+    gates = projected + F.linear(state[0], weight, bias)
     put, forget, candidate, output = gates.chunk(4, dim=1)
     memory = state[1]
     if peepholes is not None:
@@ -154,15 +155,22 @@ def _step_lstm(gates: Tensor, state: State, peepholes: Tensor | None) -> State:
     return torch.sigmoid(output) * torch.tanh(memory), memory
 
 
-def _scan(step: Step, state: State, sequence: Tensor) -> Tensor:
-    """A layer's outputs as one operation of an exported program, whatever the number of steps."""
+_STEPS: Mapping[str, Step] = MappingProxyType(
+    {"rnn": _step_rnn, "lstm": _step_lstm, "peephole_lstm": _step_lstm, "gru": _step_gru}
+)
 
-    def combine(state: State, frame: Tensor) -> tuple[State, Tensor]:
-        state = step(frame, state)
-        return state, state[0].clone()  # a scan's carry and output may not share memory
 
-    with warnings.catch_warnings():
-        # The tracer looks at the gradients of intermediate results, and knows that they have none.
-        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
-        outputs: Tensor = scan(combine, state, sequence)[1]
+def _scan(step: Step, state: State, sequence: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+    """A layer's outputs as one operation of an exported program, whatever the number of steps.
+
+    The operation itself is called. Torch's ``scan`` around it compiles it first, with the compiler's cache of this
+    process, and what an earlier export left there (other numbers of frames) ends up as a guard of this one.
+    """
+
+    def combine(*values: Tensor) -> tuple[Tensor, ...]:
+        frame = values[len(state)]
+        following = step(frame, values[: len(state)], *values[len(state) + 1 :])
+        return *following, following[0].clone()  # a scan's state and output may not share memory
+
+    outputs: Tensor = scan_op(combine, list(state), [sequence], weights)[-1]
     return outputs
