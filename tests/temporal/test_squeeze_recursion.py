@@ -147,10 +147,11 @@ def test_half_precision(cell: Cell, dtype: torch.dtype) -> None:
 # The contract suite exports the GRU.
 @pytest.mark.parametrize("cell", [pytest.param("lstm", marks=pytest.mark.slow), "peephole_lstm"])
 def test_exports_for_any_number_of_frames(cell: Cell) -> None:
-    # More channels than frames can be: the exporter at times notes that the two numbers differ.
-    cells = RecurrentCells(72, cell=cell, num_layers=2)
+    """Whatever was exported before: the compiler's cache of this process must not narrow a program."""
+    cells = RecurrentCells(4, cell=cell, num_layers=2)
+    torch.export.export(cells, (torch.randn(2, 4, 4),))  # four frames, and no other number
     dynamic = {0: torch.export.Dim("num_clips", max=64), 1: torch.export.Dim("num_frames", max=64)}
-    program = torch.export.export(cells, (torch.randn(2, 3, 72),), dynamic_shapes=(dynamic,)).module()
-    for num_frames in (2, 7):
-        sequence = torch.randn(3, num_frames, 72)
+    program = torch.export.export(cells, (torch.randn(2, 3, 4),), dynamic_shapes=(dynamic,)).module()
+    for num_frames in (1, 4, 7):
+        sequence = torch.randn(3, num_frames, 4)
         torch.testing.assert_close(program(sequence), cells(sequence))
