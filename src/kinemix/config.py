@@ -54,6 +54,8 @@ class Protocol:
         crop_size: how large the crops of a test are: ``input`` as the network's input; ``short_side`` as large as
             the resized frame allows (256 for 224 and 0.875); ``frame`` the whole resized frame, which is then
             the one crop. The last two need a network that takes frames of any size.
+        exposure: ``frame`` gives all frames of a clip the same mean and spread in every channel, before the
+            difference, so that a camera that gets used to the light while it records does not look like motion.
         difference: subtracts a still background, knowing nothing of order: ``clip_mean`` the mean frame of the
             clip (what moves leaves a faint negative of itself everywhere it was), ``clip_median`` the median
             frame (what covers a place for less than half of the clip leaves nothing there).
@@ -70,6 +72,7 @@ class Protocol:
     num_crops: Literal[1, 3, 10] = 1
     crop_fraction: float = 0.875
     crop_size: Literal["input", "short_side", "frame"] = "input"
+    exposure: Literal["fixed", "frame"] = "fixed"
     difference: Literal["none", "clip_mean", "clip_median"] = "none"
     contrast: Literal["fixed", "clip"] = "fixed"
     average: Literal["logits", "probabilities"] = "logits"
@@ -156,6 +159,8 @@ class AugmentConfig:
         contrast: likewise.
         saturation: likewise.
         hue: likewise; at most 0.5.
+        drift: largest change of exposure from the first frame to the last, in stops (1 doubles the light), as
+            of a camera that adapts; what gets brighter than white is cut off, as in a camera.
         mixup: mixes each clip with another of its batch, frame by frame, in shares drawn from a Beta distribution
             with this parameter, and their labels likewise; 0 does not.
         cutmix: likewise, by a rectangle of the other clip, the same in all frames. With both, each batch draws one.
@@ -181,6 +186,7 @@ class AugmentConfig:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    drift: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     mix_share: float = 1.0

@@ -12,6 +12,7 @@ from kinemix.data.transforms import (
     TrainTransform,
     center_crop,
     draw_multi_scale_box,
+    drift_exposure,
     normalize_clip,
     remove_clip_statistics,
     resize_to_cover,
@@ -272,3 +273,27 @@ def test_median_difference_equals_torch_s_median(num_frames: int) -> None:
     clip = torch.randn(2, num_frames, 3, 6, 5)
     ours = remove_clip_statistics(clip, protocol)
     assert torch.equal(ours, clip - clip.median(dim=1, keepdim=True).values)
+
+
+def test_even_exposure_undoes_a_camera_that_adapts() -> None:
+    """Frames that differ by gain and offset alone become one; what moves is left, and no order comes in."""
+    protocol = Protocol(input=InputSpec(size=(8, 8)), exposure="frame", difference="clip_median")
+    still = torch.rand(1, 3, 8, 8)
+    gain, offset = torch.rand(2, 7, 3, 1, 1)
+    exposed = still * (0.5 + gain) + offset
+    torch.testing.assert_close(
+        remove_clip_statistics(exposed, protocol), torch.zeros(7, 3, 8, 8), rtol=0, atol=1e-5
+    )
+    flat = remove_clip_statistics(torch.full((5, 3, 8, 8), 0.3), protocol)
+    assert flat.abs().max() < 1e-5
+    clip = torch.rand(6, 3, 8, 8)
+    forwards, backwards = (remove_clip_statistics(c, protocol) for c in (clip, clip.flip(0)))
+    torch.testing.assert_close(forwards.flip(0), backwards)
+
+
+def test_drift_is_a_straight_line_of_stops() -> None:
+    clip = torch.full((5, 1, 2, 2), 0.25)
+    light = drift_exposure(clip, 2.0)[:, 0, 0, 0]
+    torch.testing.assert_close(light, torch.tensor([0.125, 0.1767767, 0.25, 0.3535534, 0.5]))
+    assert drift_exposure(torch.full((3, 1, 1, 1), 0.9), 1.0).max() == 1  # white is the brightest
+    torch.testing.assert_close(drift_exposure(clip[:1], 3.0), clip[:1] * 2**-1.5)

@@ -71,6 +71,7 @@ def test_every_view_field_changes_the_line():
         {"crop_fraction": 0.9},
         {"crop_size": "short_side"},
         {"crop_size": "frame"},
+        {"exposure": "frame"},
         {"difference": "clip_mean"},
         {"difference": "clip_median"},
         {"contrast": "clip"},

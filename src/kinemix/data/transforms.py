@@ -4,9 +4,9 @@ All resizing, colour and geometry come from ``torchvision.transforms.v2``, which
 ``T C H W`` as a batch and draws once for all of it. The order of the steps, in training::
 
     uint8 T 3 H W   crop and resize -> mirror -> play backwards
-    float 0..1      grey if wanted -> rotate, translate, zoom -> colour jitter
-    network units   channel order, scale, mean, std -> minus the clip's mean or median frame -> over the clip's own
-                    standard deviation -> erase -> noise
+    float 0..1      grey if wanted -> rotate, translate, zoom -> colour jitter -> drifting exposure
+    network units   channel order, scale, mean, std -> even exposure -> minus the clip's mean or median frame
+                    -> over the clip's own standard deviation -> erase -> noise
 
 and in a test the crops of :mod:`kinemix.data.views` followed by :func:`normalize_clip`. Training and test
 share everything from the float conversion on.
@@ -85,6 +85,8 @@ class TrainTransform:
             clip = self._move(clip)
         if self._jitter is not None:
             clip = self._jitter(clip)
+        if self.augment.drift:
+            clip = drift_exposure(clip, self.augment.drift * (2 * float(torch.rand(())) - 1))
         clip = remove_clip_statistics(normalize_pixels(clip, spec), self.protocol)
         if self._erase is not None:
             clip = self._erase(clip)
@@ -185,9 +187,24 @@ def normalize_pixels(clip: FloatVideo, spec: InputSpec) -> FloatVideo:
     return clip.mul(spec.scale).sub_(mean).div_(std)
 
 
+def drift_exposure(clip: FloatVideo, stops: float) -> FloatVideo:
+    """Let the light change over the clip in a straight line of stops, around its middle.
+
+    Args:
+        clip: T C h w in 0..1.
+        stops: from the first frame to the last; 1 doubles the light.
+
+    Returns:
+        Likewise, cut off at 1.
+    """
+    exposure = torch.linspace(-stops / 2, stops / 2, clip.shape[0]).exp2()
+    return (clip * exposure.view(-1, 1, 1, 1)).clamp_(max=1)
+
+
 def remove_clip_statistics(clip: FloatVideo, protocol: Protocol) -> FloatVideo:
     """What a clip tells about its place and light, but not about its order, taken away if the protocol asks.
 
+    ``exposure="frame"`` gives every frame the clip's mean and standard deviation, channel by channel.
     ``difference`` subtracts the mean or the median frame: a still background becomes 0. ``contrast="clip"``
     divides by the standard deviation over all frames, channels and pixels. Nothing of this depends on the order
     of the frames.
@@ -196,6 +213,8 @@ def remove_clip_statistics(clip: FloatVideo, protocol: Protocol) -> FloatVideo:
         clip: ... T C h w in the network's units.
         protocol: says which.
     """
+    if protocol.exposure == "frame":
+        clip = _even_exposure(clip)
     if protocol.difference == "clip_mean":
         clip = clip - clip.mean(dim=-4, keepdim=True)
     elif protocol.difference == "clip_median":
@@ -204,6 +223,14 @@ def remove_clip_statistics(clip: FloatVideo, protocol: Protocol) -> FloatVideo:
         spread = clip.std(dim=(-4, -3, -2, -1), correction=0, keepdim=True)
         clip = clip / spread.clamp_min(_LEAST_SPREAD)
     return clip
+
+
+def _even_exposure(clip: FloatVideo) -> FloatVideo:
+    """Every frame with the mean and the standard deviation that frames of the clip have on average."""
+    mean = clip.mean(dim=(-2, -1), keepdim=True)
+    spread = clip.std(dim=(-2, -1), correction=0, keepdim=True)
+    gain = spread.mean(dim=-4, keepdim=True) / spread.clamp_min(_LEAST_SPREAD)
+    return (clip - mean).mul_(gain).add_(mean.mean(dim=-4, keepdim=True))
 
 
 def _find_median_frame(clip: FloatVideo) -> FloatVideo:

@@ -36,7 +36,10 @@ _LEAST = {
     "machine.threads": 1,
     "data.short_side": 1,
     "seed": 0,
-    **{f"augment.{name}": 0 for name in ("brightness", "contrast", "saturation", "hue", "erase", "noise")},
+    **{
+        f"augment.{name}": 0
+        for name in ("brightness", "contrast", "saturation", "hue", "drift", "erase", "noise")
+    },
     **{f"augment.{name}": 0 for name in ("translate", "rotate", "zoom", "trim")},
     **{f"augment.{name}": 0 for name in ("mixup", "cutmix", "mix_share")},
 }

@@ -169,7 +169,7 @@ def apply_protocol(protocol: Protocol, name: str) -> Protocol:
     """The named paper's views, for the network that ``protocol`` belongs to.
 
     Args:
-        protocol: of a run; its input, frame differencing and contrast stay, because the network was trained
+        protocol: of a run; its input, exposure, frame differencing and contrast stay, because the network was trained
             with them.
         name: of a named protocol.
 

@@ -112,6 +112,8 @@ def describe_protocol(protocol: Protocol, *, order: str = "forward") -> str:
     ]
     if protocol.input.color == "gray":
         parts.append("grey")
+    if protocol.exposure == "frame":
+        parts.append("even exposure")
     if protocol.difference != "none":
         parts.append(f"minus the clip's {protocol.difference.removeprefix('clip_')}")
     if protocol.contrast == "clip":
