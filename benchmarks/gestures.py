@@ -3,14 +3,15 @@
 Trains every model of ``--models`` on every fold and seed by the ordinary command line (``kinemix train`` with
 ``recipes/small_gestures.yaml``), tests the last checkpoint forwards and with the frames reversed, and prints
 accuracy and the share of reversed direction clips that get the opposite label: over all folds' samples, with
-the deviation over seeds. Runs that are finished are not repeated. Options it does not know go to ``kinemix
-train``.
+the deviation over seeds; parameters, multiply-adds and training time beside them. Runs that are finished are
+not repeated; ``--table`` prints what there is. Options it does not know go to ``kinemix train``.
 
     python benchmarks/gestures.py path/to/labels.csv --exclude unclassified
 """
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from kinemix.engine.measure import measure_run
+from kinemix.evaluate.complexity import measure_complexity
+from kinemix.models.checkpoint import load_checkpoint
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "small_gestures.yaml"
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
@@ -33,13 +36,14 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--exclude", nargs="*", default=[], help="labels to leave out")
     parser.add_argument("--out", type=Path, default=Path("runs/gestures"))
+    parser.add_argument("--table", action="store_true", help="train nothing, print what is finished")
     arguments, arguments.more = parser.parse_known_args()
-    for model in arguments.models:
-        seeds = [
-            [_run(arguments, model, seed, fold) for fold in range(arguments.folds)]
-            for seed in arguments.seeds
-        ]
-        _report(model, seeds)
+    if not arguments.table:
+        for seed in arguments.seeds:  # a table of fewer seeds is whole sooner than one of fewer models
+            for model in arguments.models:
+                for fold in range(arguments.folds):
+                    _run(arguments, model, seed, fold)
+    _print_table(arguments)
 
 
 def _run(arguments: argparse.Namespace, model: str, seed: int, fold: int) -> dict[str, float]:
@@ -58,9 +62,9 @@ def _run(arguments: argparse.Namespace, model: str, seed: int, fold: int) -> dic
     ]  # fmt: skip
     if (out / "config.yaml").is_file():
         command.append("--resume")
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), _count_processor_seconds()
     subprocess.run(command, check=True)
-    seconds = time.perf_counter() - begin
+    seconds, processor = time.perf_counter() - begin, _count_processor_seconds() - used
     forward = measure_run(out, checkpoint="last", workers=1).scores
     backward = measure_run(out, checkpoint="last", workers=1, order="reverse").scores
     names = np.array(forward.class_names)
@@ -77,34 +81,64 @@ def _run(arguments: argparse.Namespace, model: str, seed: int, fold: int) -> dic
         "opposite": int(opposite.sum()),
         "own_reversed": int((turned == labels)[directed].sum()),
         "seconds": seconds,
+        "processor_seconds": processor,
+        **_count_costs(out),
     }
     result.write_text(json.dumps(figures) + "\n")
     print(out.name, figures, flush=True)
     return figures
 
 
-def _report(model: str, seeds: list[list[dict[str, float]]]) -> None:
+def _count_processor_seconds() -> float:
+    """Of all processes that this one has started and seen end, theirs included."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _count_costs(run: Path) -> dict[str, float]:
+    model, _ = load_checkpoint(run / "last")
+    complexity = measure_complexity(model)
+    return {"parameters": complexity.parameters, "macs": complexity.macs}
+
+
+def _print_table(arguments: argparse.Namespace) -> None:
+    """Means and deviations over the seeds of which every fold is there."""
+    print("| network | seeds | accuracy | by fold | directions | reversed: opposite | reversed: own "
+          "| M parameters | GMACs | processor s a training |")  # fmt: skip
+    print("| --- |" + " --- |" * 9)
+    for model in arguments.models:
+        seeds = []
+        for seed in arguments.seeds:
+            files = [
+                arguments.out / f"{model}-seed{seed}-fold{fold}" / "gestures.json"
+                for fold in range(arguments.folds)
+            ]
+            if all(file.is_file() for file in files):
+                seeds.append([json.loads(file.read_text()) for file in files])
+        if seeds:
+            print(_format_row(model, seeds), flush=True)
+
+
+def _format_row(model: str, seeds: list[list[dict[str, float]]]) -> str:
     def share(part: str, whole: str) -> str:
         shares = [
             100 * sum(fold[part] for fold in folds) / sum(fold[whole] for fold in folds) for folds in seeds
         ]
         deviation = f" ± {np.std(shares, ddof=1):.1f}" if len(shares) > 1 else ""
-        return f"{np.mean(shares):.1f}{deviation} %"
+        return f"{np.mean(shares):.1f}{deviation}"
 
     by_fold = [
         f"{100 * np.mean([folds[number]['right'] / folds[number]['count'] for folds in seeds]):.1f}"
         for number in range(len(seeds[0]))
     ]
-    seconds = [fold["seconds"] for folds in seeds for fold in folds]
-    print(f"\n{model}: {len(seeds)} seeds x {len(seeds[0])} folds")
-    print(f"  accuracy, all classes       {share('right', 'count')}   by fold: {', '.join(by_fold)}")
-    print(f"  accuracy, directions        {share('right_directed', 'directed')}")
-    print(f"  reversed: opposite label    {share('opposite', 'directed')}")
-    print(f"  reversed: own label         {share('own_reversed', 'directed')}")
-    print(
-        f"  training time a fold        median {np.median(seconds):.0f} s, longest {max(seconds):.0f} s\n",
-        flush=True,
-    )
+    first = seeds[0][0]
+    seconds = np.median([fold["processor_seconds"] for folds in seeds for fold in folds])
+    cells = [
+        model, len(seeds), share("right", "count"), ", ".join(by_fold), share("right_directed", "directed"),
+        share("opposite", "directed"), share("own_reversed", "directed"),
+        f"{first['parameters'] / 1e6:.3f}", f"{first['macs'] / 1e9:.3f}", f"{seconds:.0f}",
+    ]  # fmt: skip
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 if __name__ == "__main__":
