@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from kinemix.engine.logbook import read_log
 from kinemix.engine.objective import Objective
 from kinemix.engine.train import train, train_epoch
 from kinemix.engine.training_state import Position
-from kinemix.errors import KinemixError
+from kinemix.errors import ConfigError, KinemixError
 from kinemix.label_space import LabelSpace
 
 
@@ -114,6 +115,22 @@ def test_without_scaler_such_a_step_ends_the_run(config, monkeypatch):
     with pytest.raises(KinemixError, match=r"the gradient is (nan|inf) in epoch 2, step 6.*lower optim\.lr"):
         train(config)
     assert len(calls) == 6
+
+
+def test_bfloat16_is_refused_where_it_corrupts_memory(config):
+    """torch's own fault, on the processor alone; what is frozen takes no gradient and may stay."""
+    config = replace(
+        config,
+        model="mtconv_test_resnet",
+        machine=replace(config.machine, accelerator="cpu", precision="bf16-mixed"),
+    )
+    with pytest.raises(
+        ConfigError, match=r"machine\.precision is bf16-mixed.*conv \(.*machine\.precision=32"
+    ):
+        train(config)
+    assert not Path(config.out).exists()
+    frozen = OptimConfig(epochs=1, batch_size=5, lr_scales={"*": 0, "*.fc.*": 1})
+    train(replace(config, optim=frozen))
 
 
 def test_the_norm_is_measured_without_clipping_too(config, tmp_path):

@@ -25,6 +25,7 @@ from kinemix.engine.settle import build_model
 from kinemix.engine.weight_average import average_weights
 from kinemix.errors import ConfigError
 from kinemix.evaluate.protocol import build_protocol, check_mirrors
+from kinemix.evaluate.support import explain_bfloat16
 from kinemix.models.checkpoint import JSON_NAME
 from kinemix.models.recompute import recompute_blocks_
 from kinemix.models.transfer import Transfer, start_from_
@@ -102,6 +103,7 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     resting = freeze_(
         model, batch_norm=optim.batch_norm, frozen_stages=optim.frozen_stages, lr_scales=optim.lr_scales
     )
+    _check_precision(fabric, config, model)
     network, optimizer = _set_up(fabric, config, model)
     return Parts(
         config=config,
@@ -130,6 +132,16 @@ def _build_objective(config: TrainConfig, annotations: Annotations) -> Objective
             optim.class_weights, counts=[counts[k] for k in range(len(space.class_names))], space=space
         ),
     )
+
+
+def _check_precision(fabric: Fabric, config: TrainConfig, model: VideoModel) -> None:
+    if fabric.device.type != "cpu" or config.machine.precision != "bf16-mixed":
+        return
+    if fault := explain_bfloat16(model):
+        raise ConfigError(
+            f"machine.precision is bf16-mixed: {config.model} cannot be trained so on the CPU, where {fault}: "
+            "set machine.precision=32, or train on a GPU"
+        )
 
 
 def _set_up(

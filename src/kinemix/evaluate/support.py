@@ -1,7 +1,8 @@
 """What a network can do: precisions, compilation, export. It is tried, not declared.
 
 Each way is tried on a copy of the network on the processor, and the answer is compared with the plain one. What
-fails says why, in one line.
+fails says why, in one line. One thing is known and not tried, because it can take the process down:
+:func:`explain_bfloat16`.
 """
 
 import copy
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim
 
 from kinemix.evaluate.complexity import choose_clip
@@ -50,6 +51,27 @@ class Support:
         return ("yes" if self.works else "no") + (f": {self.detail}" if self.detail else "")
 
 
+def explain_bfloat16(model: nn.Module) -> str | None:
+    """Why a network must not be trained in bfloat16 on the processor; ``None`` if it may be.
+
+    oneDNN's gradient of the weights of an ungrouped 3D convolution is wrong there: with clips of two frames and a
+    kernel of three it holds whatever lay in memory, and on maps that are one pixel high or wide a strided kernel
+    writes beyond its own memory. Both depend on shapes that are only seen on the way, so all such layers that
+    learn are named. The forward pass is right, and so are grouped convolutions and kernels of 1 x 1 x 1.
+    """
+    for path, layer in model.named_modules():
+        if (
+            isinstance(layer, nn.Conv3d)
+            and layer.groups == 1
+            and max(layer.kernel_size) > 1
+            and layer.weight is not None  # a layer that MTConv stands in for keeps none
+            and layer.weight.requires_grad
+        ):
+            kernel = " x ".join(map(str, layer.kernel_size))
+            return f"torch's bfloat16 gradient of 3D convolutions such as {path} ({kernel}) corrupts memory"
+    return None
+
+
 def check_support(
     model: VideoModel,
     *,
@@ -60,7 +82,7 @@ def check_support(
     """Try a network in every way, on the processor.
 
     ``float32`` and ``bfloat16``: forward in evaluation, forward and backward in training; all finite, and no
-    gradient of a wild size.
+    gradient of a wild size. Where :func:`explain_bfloat16` forbids the backward pass, that is the answer.
     ``torch.compile``: the compiled network gives the same logits; a network that only compiles in pieces says
     where it breaks. ``torch.export, any batch``: exported with a dynamic batch, it gives the same logits for
     another number of clips.
@@ -94,6 +116,8 @@ def _try(way: str, run: Callable[[], str]) -> Support:
 def _run_in(dtype: torch.dtype, model: VideoModel, clip: Tensor) -> str:
     with torch.no_grad():
         _check_finite(copy.deepcopy(model).to(dtype)(clip.to(dtype)), "the logits")
+    if dtype == torch.bfloat16 and (fault := explain_bfloat16(model)):
+        raise ArithmeticError(f"forward only: {fault}")
     exact = _find_gradients(model, clip)
     usual = max((gradient.norm().item() for gradient in exact.values()), default=0.0)
     for name, gradient in _find_gradients(copy.deepcopy(model).to(dtype), clip.to(dtype)).items():
@@ -205,10 +229,10 @@ Every module of the shelf on a small backbone, and the clip networks, tried on t
 backward in training, finite. `torch.compile` (inductor, one graph) and `torch.export` with a dynamic batch: the
 same logits as the plain network. For any other network ask `kinemix inspect MODEL --support`.
 
-Where a gradient is wrong in bfloat16 (*no gradient*, infinite, NaN), the fault is in torch's processor kernels:
-the weights' gradient of an ungrouped 3D convolution whose kernel is longer than a clip of two frames or more
-holds whatever lay in memory. Train such networks in float32 there, or with
-`torch.backends.mkldnn.flags(enabled=False)`; the forward pass is right.
+`forward only`: the weights' gradient of an ungrouped 3D convolution in bfloat16 is wrong in torch's processor
+kernels: with clips of two frames it holds whatever lay in memory, on maps of one pixel it writes beyond its own.
+`kinemix train` refuses `machine.precision=bf16-mixed` for such networks on the processor: train them in float32
+there. The forward pass is right.
 
 """
 
