@@ -115,6 +115,8 @@ def test_order_acts_on_the_sampled_frames(memory_reader: MakeReader) -> None:
     assert not torch.equal(shuffled, forward)
     assert torch.equal(shuffled, read_views(memory_reader(frames), protocol, order="shuffle", seed=1))
     assert not torch.equal(shuffled, read_views(memory_reader(frames), protocol, order="shuffle", seed=2))
+    middle = read_views(memory_reader(frames), protocol, order="single")
+    assert torch.equal(middle, forward[:, [protocol.num_frames // 2] * protocol.num_frames])
     for clip in range(2):
         sums = sorted(frame.double().sum().item() for frame in shuffled[clip])
         assert sums == sorted(frame.double().sum().item() for frame in forward[clip])

@@ -22,6 +22,7 @@ VERBS = {
     "splits": "train and test every split or fold of the data: mean and deviation",
     "test": "measure a trained run: accuracies, confusion, scores",
     "ensemble": "average score files, measure each and all, compare them pair by pair",
+    "compare": "runs side by side: classes, order, confidence, agreement, cost, as pictures and a page",
     "predict": "name what is seen in video files",
     "convert": "read a checkpoint of another project, tensor by tensor",
     "inspect": "print where the temporal modules of a model stand, and what they cost",

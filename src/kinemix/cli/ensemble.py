@@ -27,7 +27,7 @@ def run_ensemble(words: list[str]) -> int:
     from kinemix.evaluate.foreign_scores import Confusion
 
     read = [_read(path, given) for path in given.SCORES]
-    names = _shorten([str(path) for path in given.SCORES])
+    names = shorten([str(path) for path in given.SCORES])
     if any(isinstance(one, Confusion) for one in read):
         return _show_confusion(read, names, given)
     return _show_scores([one for one in read if not isinstance(one, Confusion)], names, given)
@@ -181,7 +181,7 @@ def _find_member(wanted: str, names: list[str]) -> str:
     )
 
 
-def _shorten(paths: list[str]) -> list[str]:
+def shorten(paths: list[str]) -> list[str]:
     """Names of the members: as little of each path as tells them apart."""
     stems = [Path(path).stem for path in paths]
     if len(set(stems)) == len(stems):
@@ -206,7 +206,12 @@ def _print_figures(
         weight = f"{weights[name]:.3g}" if name in weights else ""
         if weights and name not in weights:
             table.add_section()
-        cells = (_interval(one.top1), _interval(one.top5), _interval(one.mean_class), str(one.count))
+        cells = (
+            format_interval(one.top1),
+            format_interval(one.top5),
+            format_interval(one.mean_class),
+            str(one.count),
+        )
         table.add_row(name if name in views else f"{name}, mean of {given.average}", weight, *cells)
     console.print(table)
     how = f"bootstrap over the samples, {given.draws} draws, seed {given.seed}"
@@ -225,7 +230,7 @@ def _print_comparisons(compared: "dict[tuple[str, str], PairedComparison]") -> N
         table.add_row(
             first,
             second,
-            _interval(c.difference, sign="+"),
+            format_interval(c.difference, sign="+"),
             *(str(count) for count in (c.both, c.only_first, c.only_second, c.neither)),
             f"{c.p_value:.2g}",
         )
@@ -256,7 +261,7 @@ def _print_json(
     print(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def _interval(interval: "Interval | None", *, sign: str = "") -> str:
+def format_interval(interval: "Interval | None", *, sign: str = "") -> str:
     if interval is None:
         return "-"
     value, low, high = (100 * share for share in (interval.value, interval.low, interval.high))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kinemix.cli import VERBS
+from kinemix.cli.compare import run_compare as run_compare
 from kinemix.cli.data import run_data as run_data
 from kinemix.cli.doctor import run_doctor as run_doctor
 from kinemix.cli.ensemble import run_ensemble as run_ensemble
@@ -44,6 +45,7 @@ def run_test(words: list[str]) -> int:
     options.add("--keep_views", bool, False, about="write the logits of every view too")
     options.add("--reverse", bool, False, about="play the frames of each clip backwards")
     options.add("--shuffle", bool, False, about="shuffle the frames of each clip")
+    options.add("--single", bool, False, about="show the middle frame of each clip alone")
     options.add(
         "--checkpoint", Checkpoint | None, about="by default the best, or the last if there is no best"
     )
@@ -51,8 +53,9 @@ def run_test(words: list[str]) -> int:
     options.add("--workers", int, 2, about="loader processes")
     options.add_overrides(DataConfig, _DATA_OPTIONS, group="data")
     given = options.parse(words)
-    if given.reverse and given.shuffle:
-        raise ConfigError("--reverse and --shuffle: give one of them")
+    chosen = [order for order in ("reverse", "shuffle", "single") if getattr(given, order)]
+    if len(chosen) > 1:
+        raise ConfigError(f"--{chosen[0]} and --{chosen[1]}: give one of them")
 
     from kinemix.cli.tables import print_measurement
     from kinemix.engine.measure import measure_run
@@ -66,7 +69,7 @@ def run_test(words: list[str]) -> int:
             num_clips=given.clips,
             num_crops=given.crops,
             keep_views=given.keep_views,
-            order="reverse" if given.reverse else "shuffle" if given.shuffle else "forward",
+            order=chosen[0] if chosen else "forward",  # type: ignore[arg-type]
             data_options={k: v for k, v in given.data.as_dict().items() if v is not None},
             batch_size=given.batch_size,
             workers=given.workers,

@@ -19,7 +19,7 @@ from kinemix.data.transforms import center_crop, cover_size, normalize_clip, res
 from kinemix.errors import ConfigError
 from kinemix.types import Video
 
-Order: TypeAlias = Literal["forward", "reverse", "shuffle"]
+Order: TypeAlias = Literal["forward", "reverse", "shuffle", "single"]
 Views: TypeAlias = Float[Tensor, "V T C H W"]
 
 
@@ -48,7 +48,7 @@ def read_views(reader: FrameReader, protocol: Protocol, *, order: Order = "forwa
         protocol: frames, clips, crops, size and normalisation.
         order: what happens to the frames of each clip once they are sampled: ``reverse`` plays them
             backwards, ``shuffle`` permutes them (the same way every time, given the seed and the number of
-            the clip).
+            the clip), ``single`` shows the middle one as often as the clip has frames.
         seed: of the shuffle.
 
     Returns:
@@ -119,4 +119,6 @@ def _order_frames(indices: list[int], *, order: Order, seed: int, clip: int) -> 
     if order == "shuffle":
         generator = torch.Generator().manual_seed(seed + 1_000_003 * clip)
         return [indices[place] for place in torch.randperm(len(indices), generator=generator).tolist()]
+    if order == "single":
+        return [indices[len(indices) // 2]] * len(indices)
     return indices

@@ -95,15 +95,15 @@ def measure_run(
         raise ConfigError(f"data.{misplaced[0]}: says how DATA is read, so name them: kinemix test RUN DATA")
     folder = find_checkpoint(Path(run), checkpoint)
     model, metadata = load_checkpoint(folder)
-    views, class_names, data = _read_metadata(folder, metadata)
+    views, class_names, data = read_metadata(folder, metadata)
     if protocol is not None:
         views = apply_protocol(views, protocol)
     views = override_views(views, num_clips=num_clips, num_crops=num_crops)
     check_mirrors(views, metadata.get("mirrored_labels"), class_names)
     source = make_absolute(source)
     first_number = data.labels_start_at or 0
-    data = _settle_data(data, source, options)
-    annotations, notices = _open_samples(source, data, class_names, first_number=first_number)
+    data = settle_test_data(data, source, options)
+    annotations, notices = open_test_samples(source, data, class_names, first_number=first_number)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     loader = build_test_loader(
         annotations,
@@ -133,7 +133,8 @@ def measure_run(
     check_unreadable(dict(scores.unreadable), total=len(annotations), limit=data.max_unreadable)
     metrics = scores.metrics()
     name = protocol if num_clips is None and num_crops is None else None
-    scores_path, metrics_path = _write(folder, scores, metrics, views, source=source, name=name)
+    stem = name_test(folder, views, order=order, source=source, protocol=name)
+    scores_path, metrics_path = _write(stem, scores, metrics, views, source=source)
     return Measurement(
         scores=scores,
         metrics=metrics,
@@ -155,7 +156,12 @@ def _compare_size(views: Protocol, name: str | None) -> tuple[str, ...]:
     return (f"{name} is {size} px in the paper; this network sees {ours}",)
 
 
-def _read_metadata(folder: Path, metadata: dict[str, Any]) -> tuple[Protocol, tuple[str, ...], DataConfig]:
+def read_metadata(folder: Path, metadata: dict[str, Any]) -> tuple[Protocol, tuple[str, ...], DataConfig]:
+    """Protocol, class names and data of the run that a checkpoint belongs to.
+
+    Raises:
+        CheckpointError: it was written by no run.
+    """
     try:
         protocol = protocol_from_dict(metadata["protocol"])
         return protocol, tuple(metadata["class_names"]), from_dict(DataConfig, metadata["config"]["data"])
@@ -165,7 +171,7 @@ def _read_metadata(folder: Path, metadata: dict[str, Any]) -> tuple[Protocol, tu
         ) from error
 
 
-def _settle_data(data: DataConfig, source: str | None, options: Mapping[str, Any]) -> DataConfig:
+def settle_test_data(data: DataConfig, source: str | None, options: Mapping[str, Any]) -> DataConfig:
     """How the data are read: as in the run, unless the options say otherwise.
 
     What belongs to lists alone is passed on from the run's list to another list, not to a folder.
@@ -180,9 +186,14 @@ def _settle_data(data: DataConfig, source: str | None, options: Mapping[str, Any
     return make_paths_absolute(replace(data, source=source, **options))
 
 
-def _open_samples(
+def open_test_samples(
     source: str | None, data: DataConfig, class_names: tuple[str, ...], *, first_number: int
 ) -> tuple[Annotations, tuple[str, ...]]:
+    """The samples that a run is tested on, and what the user should know about them.
+
+    Raises:
+        DataError: they cannot be opened, or the run's own are not what they were.
+    """
     if source is not None:
         return open_annotations(
             source,
@@ -207,25 +218,37 @@ def _open_samples(
     return splits.val, splits.notices
 
 
-def _write(
+def name_test(
     checkpoint: Path,
-    scores: Scores,
-    metrics: Metrics,
-    protocol: Protocol,
+    views: Protocol,
     *,
-    source: str | None,
-    name: str | None,
-) -> tuple[Path, Path]:
-    # Into the run directory, also where one of its checkpoints was named.
+    order: Order = "forward",
+    source: str | None = None,
+    protocol: str | None = None,
+) -> Path:
+    """Where the files of a test lie, without their suffix: in the run directory, also where a checkpoint was named.
+
+    Args:
+        checkpoint: folder of the weights.
+        views: how videos are shown.
+        order: of the frames.
+        source: absolute, of other data than what the run held out.
+        protocol: name of the views, if they have one.
+    """
     folder = checkpoint.parent if checkpoint.name in ("best", "last") else checkpoint
-    views = f"{protocol.num_frames}x{protocol.num_clips}x{protocol.num_crops}"
-    if protocol.crop_size != "input":
-        views += f"-{protocol.crop_size}"
-    parts = ["test", _name_source(source), name or views]
+    shape = f"{views.num_frames}x{views.num_clips}x{views.num_crops}"
+    if views.crop_size != "input":
+        shape += f"-{views.crop_size}"
+    parts = ["test", _name_source(source), protocol or shape]
     parts += ["last"] if checkpoint.name == "last" else []
-    parts += [scores.order] if scores.order != "forward" else []
-    stem = "-".join(parts)
-    scores_path, metrics_path = folder / f"{stem}.parquet", folder / f"{stem}.json"
+    parts += [order] if order != "forward" else []
+    return folder / "-".join(parts)
+
+
+def _write(
+    stem: Path, scores: Scores, metrics: Metrics, protocol: Protocol, *, source: str | None
+) -> tuple[Path, Path]:
+    scores_path, metrics_path = (stem.with_name(stem.name + end) for end in (".parquet", ".json"))
     content = {
         "protocol_line": scores.describe_protocol(),
         "protocol": protocol_to_dict(protocol),

@@ -3,7 +3,9 @@
 The protocol says how a video becomes a number; every figure is printed beside it.
 """
 
-from kinemix.evaluate.compare import compare_scores, measure_scores
+from kinemix.evaluate.calibration import Calibration, measure_calibration
+from kinemix.evaluate.class_changes import ClassChange, compare_classes
+from kinemix.evaluate.compare import compare_scores, measure_agreement, measure_scores
 from kinemix.evaluate.complexity import Complexity, measure_complexity, plan
 from kinemix.evaluate.ensemble import align_scores, average_scores, search_weights
 from kinemix.evaluate.evaluator import evaluate, score_views
@@ -19,17 +21,21 @@ from kinemix.evaluate.metrics import (
     topk_accuracy,
 )
 from kinemix.evaluate.named_protocols import NamedProtocol, apply_protocol, list_protocols
+from kinemix.evaluate.order_sensitivity import OrderSensitivity, measure_order
 from kinemix.evaluate.papers import Row, list_rows
 from kinemix.evaluate.protocol import build_protocol, describe_protocol, override_views
 from kinemix.evaluate.scores import Scores, merge_scores, read_scores, write_scores
 from kinemix.evaluate.support import Support, check_support
 
 __all__ = [
+    "Calibration",
+    "ClassChange",
     "Comparison",
     "Complexity",
     "Latency",
     "Metrics",
     "NamedProtocol",
+    "OrderSensitivity",
     "PeakMemory",
     "Row",
     "Scores",
@@ -39,6 +45,7 @@ __all__ = [
     "average_scores",
     "build_protocol",
     "check_support",
+    "compare_classes",
     "compare_row",
     "compare_rows",
     "compare_scores",
@@ -48,9 +55,12 @@ __all__ = [
     "evaluate",
     "list_protocols",
     "list_rows",
+    "measure_agreement",
+    "measure_calibration",
     "measure_complexity",
     "measure_latency",
     "measure_memory",
+    "measure_order",
     "measure_scores",
     "merge_scores",
     "opposite_share",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import cohen_kappa_score
 
 from kinemix.errors import DataError
 from kinemix.evaluate.metrics import compute_metrics, count_classes, mean_class_accuracy
@@ -54,6 +55,54 @@ class PairedComparison:
     neither: int
     difference: Interval
     p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How two networks' answers to the same samples go together, in numbers of samples.
+
+    Attributes:
+        both_right, only_first, only_second: by who is right.
+        same_mistake, other_mistake: both wrong, with one answer or with two.
+        kappa: Cohen's kappa of the answers: 1 where they are the same, 0 where they agree as by chance.
+    """
+
+    both_right: int
+    only_first: int
+    only_second: int
+    same_mistake: int
+    other_mistake: int
+    kappa: float
+
+    @property
+    def share(self) -> float:
+        """Of the samples, those with one answer."""
+        same = self.both_right + self.same_mistake
+        return same / (same + self.only_first + self.only_second + self.other_mistake)
+
+
+def measure_agreement(first: Scores, second: Scores) -> Agreement:
+    """Whether two networks answer alike, right or wrong.
+
+    Args:
+        first, second: of the same samples in the same order.
+
+    Raises:
+        DataError: they are not the same samples.
+    """
+    check_same_samples(first, second)
+    a, b = is_right(first), is_right(second)
+    answers = first.logits.argmax(axis=1), second.logits.argmax(axis=1)
+    wrong, same = ~a & ~b, answers[0] == answers[1]
+    constant = len(np.unique(np.concatenate(answers))) == 1  # kappa is 0 / 0 there
+    return Agreement(
+        both_right=int((a & b).sum()),
+        only_first=int((a & ~b).sum()),
+        only_second=int((b & ~a).sum()),
+        same_mistake=int((wrong & same).sum()),
+        other_mistake=int((wrong & ~same).sum()),
+        kappa=1.0 if constant else float(cohen_kappa_score(*answers)),
+    )
 
 
 def measure_scores(scores: Scores, *, draws: int = DRAWS, seed: int = 0) -> Figures:
@@ -120,8 +169,7 @@ def compare_scores(first: Scores, second: Scores, *, draws: int = DRAWS, seed: i
     Raises:
         DataError: they are not the same samples.
     """
-    if first.ids != second.ids or not np.array_equal(first.labels, second.labels):
-        raise DataError("two networks are compared on the same samples: align their scores first")
+    check_same_samples(first, second)
     a, b = is_right(first), is_right(second)
     gain = a.astype(float) - b
     low, high = _bootstrap(lambda rows: (gain[rows].mean(),), count=len(gain), draws=draws, seed=seed)
@@ -151,6 +199,12 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
         term = term * (total - i) // (i + 1)
         ways += term
     return min(1.0, 2 * ways / 2**total)
+
+
+def check_same_samples(first: Scores, second: Scores) -> None:
+    """Raise a :class:`DataError` unless both are about the same samples in the same order."""
+    if first.ids != second.ids or not np.array_equal(first.labels, second.labels):
+        raise DataError("two networks are compared on the same samples: align their scores first")
 
 
 def is_right(scores: Scores, *, k: int = 1) -> NDArray[np.bool_]:

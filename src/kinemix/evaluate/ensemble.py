@@ -204,17 +204,22 @@ def are_probabilities(scores: Scores) -> bool:
     return bool((scores.logits >= 0).all() and np.allclose(scores.logits.sum(axis=1), 1, atol=1e-3))
 
 
+def to_probabilities(scores: Scores) -> NDArray[np.float64]:
+    """``N K``: the softmax of the logits; scores that are probabilities already stay as they are."""
+    logits = scores.logits.astype(np.float64)
+    if are_probabilities(scores):
+        return logits
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
 def find_best(members: Sequence[Scores]) -> int:
     """Which member has the highest top-1; of equals the first."""
     return int(np.argmax([is_right(member).mean() for member in members]))
 
 
 def _prepare(scores: Scores, average: Average) -> NDArray[np.float64]:
-    logits = scores.logits.astype(np.float64)
-    if average == "logits" or are_probabilities(scores):
-        return logits
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return scores.logits.astype(np.float64) if average == "logits" else to_probabilities(scores)
 
 
 def _top1(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

@@ -23,7 +23,7 @@ def plot_filmstrip(
     """Frames of some videos, one row a video.
 
     Args:
-        videos: caption -> frames ``T C H W``, uint8 RGB; long captions are wrapped.
+        videos: caption -> frames ``T C H W``, uint8 RGB; long lines of captions are wrapped.
         num_frames: frames shown of each, evenly spread from the first to the last; ``None`` for all of them.
         headings: one for each frame of the videos, which must then be of one length; stand above the columns.
         title: above all.
@@ -58,5 +58,11 @@ def spread_frames(count: int, shown: int) -> list[int]:
 
 
 def wrap_label(text: str, letters: int = _CAPTION_LETTERS, lines: int = 4) -> str:
-    """A class name or path in lines of so many letters; what does not fit into the lines ends in dots."""
-    return textwrap.fill(text, letters, max_lines=lines, placeholder=" ...", break_on_hyphens=True)
+    """A class name or path in lines of so many letters; what does not fit into the lines ends in dots.
+
+    A text of several lines is wrapped line by line.
+    """
+    return "\n".join(
+        textwrap.fill(line, letters, max_lines=lines, placeholder=" ...", break_on_hyphens=True)
+        for line in text.split("\n")
+    )
