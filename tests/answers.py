@@ -4,6 +4,7 @@ import numpy as np
 
 from kinemix.config import Protocol
 from kinemix.evaluate.scores import Scores
+from kinemix.label_space import LabelSpace
 
 
 def make_scores(labels, answers, class_names, *, sureness=4.0, order="forward", seed=0):
@@ -17,7 +18,7 @@ def make_scores(labels, answers, class_names, *, sureness=4.0, order="forward", 
         indices=np.arange(len(labels)),
         logits=logits,
         labels=labels,
-        class_names=tuple(class_names),
+        space=LabelSpace(class_names=tuple(class_names)),
         protocol=Protocol(),
         order=order,
         model={"name": "made", "epoch": 1},

@@ -105,7 +105,11 @@ class DataConfig:
         split: which of a dataset's published splits: ``1`` to ``3`` of UCF-101 and HMDB51, ``v1`` or ``v2`` of
             Diving48; by default its first (``kinemix data show NAME``).
         task: which question is learnt where a dataset asks several: ``verb``, ``noun`` or ``action`` of
-            EPIC-Kitchens; by default its last.
+            EPIC-Kitchens, some of them with commas between (``verb,noun``), or ``all`` at once; by default its
+            last. In a list with a header, names of columns. Of several, the last is the leading one: its figure
+            chooses the checkpoint.
+        label_separator: in a list, what stands between the labels of one sample (``|``, ``;``, ``,``). Given, a
+            sample may have any number of classes, and each class is a question of yes or no.
         max_missing: share of listed videos that may be missing (dead links); they are counted, listed in
             ``missing.txt`` and left out. The papers themselves miss up to 8 % of Kinetics.
         max_unreadable: share of unreadable videos above which a run stops.
@@ -131,6 +135,7 @@ class DataConfig:
     class_file: str | None = None
     split: str | None = None
     task: str | None = None
+    label_separator: str | None = None
     max_missing: float = 0.1
     max_unreadable: float = 0.01
     max_seconds: float = 120.0
@@ -235,9 +240,11 @@ class OptimConfig:
         multigrid_cycles: long cycles in the run, where ``schedule`` is not ``step``: equal parts of it, after
             which an equal part has the full shape. With ``step``, each part between milestones is one.
         clip_grad_norm: largest norm of the gradient; null for no clipping.
-        label_smoothing: share of the target spread over all classes.
+        label_smoothing: share of the target spread over all classes (with ``data.label_separator``: over yes
+            and no).
         class_weights: of the classes in the loss: ``balanced`` makes up for how often they come in training; or a
             mapping of class names to weights, 1 for the others.
+        task_weights: weights of the tasks in the mean of their losses, by name; those not named have 1.
         dropout: before the classifier.
         batch_norm: which batch normalisation layers learn. ``learns``: all; ``partial``: all but the first keep
             their mean and variance (TSN); ``first``: all but the first keep scale and shift as well (CTM on
@@ -274,6 +281,7 @@ class OptimConfig:
     clip_grad_norm: float | None = 20.0
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
+    task_weights: dict[str, float] = field(default_factory=dict)
     dropout: float = 0.5
     batch_norm: Literal["learns", "partial", "first", "fixed"] = "learns"
     frozen_stages: int | None = None
@@ -322,6 +330,9 @@ class TrainConfig:
         size: height and width of the network's input in pixels, one number for a square; by default the
             backbone's own. The model is built for it.
         color: channel order of the network's input, or one grey channel; by default the backbone's own.
+        task_bias: with several tasks, the one whose scores bias the others' (a linear map of them is added,
+            as LSTA and GSM do with the action's): its name, ``auto`` for the leading task, or null for classifiers
+            that know nothing of each other.
         protocol: how videos are turned into network input, in training and in every test afterwards. Its
             ``input`` is filled in from the model, ``size`` and ``color``.
         augment: what training does to a clip.
@@ -343,6 +354,7 @@ class TrainConfig:
     backbone_options: dict[str, Any] = field(default_factory=dict)
     size: int | tuple[int, int] | None = None
     color: Color | None = None
+    task_bias: str | None = "auto"
     protocol: Protocol = field(default_factory=Protocol)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -139,8 +139,8 @@ def _sum_up(model: str, forward: Measurement, backward: Measurement) -> Outcome:
     same = forward.scores.logits.argmax(axis=1) == scores.logits.argmax(axis=1)
     return Outcome(
         model=model,
-        accuracy=forward.metrics.top1,
-        accuracy_reversed=backward.metrics.top1,
+        accuracy=forward.accuracies.top1,
+        accuracy_reversed=backward.accuracies.top1,
         opposite_share=opposite_share(
             scores.logits, scores.labels, scores.class_names, [(first, second) for first, second in pairs]
         ),
@@ -216,7 +216,7 @@ def _build_page(
     page.add_figures((plot_curves(curves, chance=0.5), "Training loss and validation accuracy by epoch."))
     page.add_heading("Who is taken for whom")
     for title, (forward, backward) in tests.items():
-        matrices = {"forwards": forward.metrics.confusion, "reversed": backward.metrics.confusion}
+        matrices = {"forwards": forward.accuracies.confusion, "reversed": backward.accuracies.confusion}
         page.add_figures(
             *(
                 (plot_confusion(matrix, CLASSES, order=_BY_PAIR, title=f"{title}, {way}"), _CAPTION)

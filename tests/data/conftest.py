@@ -1,5 +1,6 @@
 """Small real videos whose frames can be told apart, and a reader of frames in memory."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from catalog_roots import Studio, open_studio
 from torch import Tensor
 
 
@@ -56,6 +58,20 @@ def _write_video(
 def write_video() -> Callable[..., Path]:
     """``write_video(path, num_frames=12, size=(24, 32), seed=0)``: lossless; frame i is 8 i brighter."""
     return _write_video
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    return open_studio(tmp_path_factory.mktemp("studio"))
+
+
+@pytest.fixture(scope="session")
+def official() -> Path:
+    """The official annotation files, where there are any."""
+    folder = os.environ.get("KINEMIX_ANNOTATIONS")
+    if not folder:
+        pytest.skip("KINEMIX_ANNOTATIONS is not set: no official annotation files")
+    return Path(folder)
 
 
 @pytest.fixture(autouse=True)

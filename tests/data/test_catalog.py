@@ -2,19 +2,18 @@
 
 import csv
 import json
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from catalog_roots import BUILDERS, Studio, open_studio, write
+from catalog_roots import BUILDERS, Studio, write
 
 from kinemix.cli import main
 from kinemix.config import AugmentConfig, DataConfig, InputSpec, Protocol
 from kinemix.data.annotations import Annotations, Sample
-from kinemix.data.catalog.epic_kitchens import UNLABELLED, list_actions, list_test_segments
+from kinemix.data.catalog.epic_kitchens import list_actions
 from kinemix.data.catalog.official import OfficialDataset, read_classes
 from kinemix.data.catalog.root_files import RootFiles, find_part, simplify_name
 from kinemix.data.census import take_census
@@ -22,16 +21,12 @@ from kinemix.data.loader import build_test_loader, build_train_loader
 from kinemix.data.mirror import mirror_labels
 from kinemix.data.sources import DATASETS, Splits, find_dataset, open_annotations, open_splits
 from kinemix.errors import ConfigError, DataError
+from kinemix.label_space import UNLABELLED
 
 SHELF: dict[str, type[OfficialDataset]] = {
     name: kind for name in DATASETS.names() if issubclass(kind := DATASETS.get(name), OfficialDataset)
 }
 PROTOCOL = Protocol(input=InputSpec(size=(24, 32)), num_frames=4)
-
-
-@pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    return open_studio(tmp_path_factory.mktemp("studio"))
 
 
 def _list_samples(splits: Splits) -> list[Sample]:
@@ -158,14 +153,6 @@ def test_list_show_and_check(
 # The official files
 
 
-@pytest.fixture(scope="session")
-def official() -> Path:
-    folder = os.environ.get("KINEMIX_ANNOTATIONS")
-    if not folder:
-        pytest.skip("KINEMIX_ANNOTATIONS is not set: no official annotation files")
-    return Path(folder)
-
-
 @pytest.mark.parametrize(
     ("name", "folder"),
     [
@@ -271,9 +258,15 @@ def test_epic_labels(official: Path) -> None:
 
 def test_epic_test_lists(official: Path, tmp_path: Path, studio: Studio) -> None:
     studio.put_long(tmp_path / "P01" / "P01_11.MP4")
-    seen = list_test_segments(official / "epic-55", kitchens="s1", videos=tmp_path)
-    unseen = list_test_segments(official / "epic-55", kitchens="s2", videos=tmp_path)
-    assert (len(seen), len(unseen)) == (8047, 2929)
+    kind = SHELF["epic_kitchens55"]
+    for split, size in kind.facts.test_lists.items():
+        rows = kind.read_rows(RootFiles(official / "epic-55"), split=split)
+        assert (len(rows), {row.part for row in rows}, {row.label for row in rows}) == (size, {"test"}, {""})
+    source, names = f"epic:{official / 'epic-55'}", kind.class_names()
+    seen, _ = open_annotations(source, class_names=names, split="s1", root=str(tmp_path), max_missing=1.0)
+    assert len(seen) == sum(
+        row.sources == ("P01/P01_11",) for row in kind.read_rows(RootFiles(official / "epic-55"), split="s1")
+    )
     assert {sample.label for sample in seen.samples} == {UNLABELLED}
     assert seen.samples[0].id == "1924"
     assert seen.samples[0].name.endswith("P01_11.MP4#0.00-1.89s")
@@ -408,7 +401,7 @@ def test_epic_asks_three_questions(tmp_path: Path, studio: Studio) -> None:
         assert (sample.group, sample.id) == ("P01", "0")
     annotations, _ = open_annotations(f"epic:{tmp_path}", class_names=kind.class_names(), part="val")
     assert [s.segment and s.segment.unit for s in annotations.samples] == ["frames"]
-    test = list_test_segments(tmp_path, kitchens="s1")
+    test, _ = open_annotations(f"epic:{tmp_path}", class_names=kind.class_names(), split="s1")
     assert [sample.name for sample in test.samples] == [f"{tmp_path}/videos/test/P01/P01_11.MP4#0.00-1.89s"]
 
 

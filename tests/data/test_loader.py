@@ -23,6 +23,7 @@ from kinemix.data.loader import TrainLoader, build_test_loader, build_train_load
 from kinemix.data.order import TestOrder, TrainOrder
 from kinemix.data.reader import VideoReader, open_video
 from kinemix.errors import ConfigError, DataError
+from kinemix.label_space import LabelSpace
 
 PROTOCOL = Protocol(input=InputSpec(size=(16, 16)), num_frames=4, num_clips=2, num_crops=3)
 AUGMENT = AugmentConfig(brightness=0.2, noise=0.1, trim=0.1)
@@ -215,28 +216,28 @@ def test_training_frames_follow_the_options(videos: Annotations) -> None:
     clips = TrainClips(
         protocol=Protocol(num_frames=4),
         augment=AugmentConfig(jitter_frames=False),
-        class_names=("a", "b"),
+        space=LabelSpace(class_names=("a", "b")),
         seed=0,
     )
     assert clips.draw_frames(12, torch.Generator()) == [1, 4, 7, 10]
     dense = TrainClips(
         protocol=Protocol(num_frames=4, sampling="dense", frame_stride=3),
         augment=AugmentConfig(),
-        class_names=("a", "b"),
+        space=LabelSpace(class_names=("a", "b")),
         seed=0,
     )
     assert dense.draw_frames(12, torch.Generator()) == [0, 3, 6, 9]
 
 
 def test_batch_moves() -> None:
-    batch = Collate((1, 1, 1, 1))([Unreadable(3, "x", "why")])
+    batch = Collate((1, 1, 1, 1), LabelSpace(class_names=("a", "b")))([Unreadable(3, "x", "why")])
     moved = batch.to("meta")
     assert moved.clips.device.type == moved.labels.device.type == "meta"
     assert moved.unreadable == batch.unreadable
 
 
 def test_an_index_alone_is_epoch_zero(videos: Annotations) -> None:
-    load = TrainClips(protocol=PROTOCOL, augment=AUGMENT, class_names=videos.class_names, seed=0)
+    load = TrainClips(protocol=PROTOCOL, augment=AUGMENT, space=videos.space, seed=0)
     dataset = VideoDataset(videos, load=load)
     assert len(dataset) == 11
     first, later = dataset[Key(0, 3)], dataset[Key(1, 3)]

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from catalog_roots import Studio, build_epic, encode, open_studio
+from catalog_roots import Studio, build_epic, encode
 from torch import Tensor, nn
 
 from kinemix.cli import main
@@ -40,11 +40,6 @@ FORMS = {
     "jpeg": Settings(to="frames", quality=95, shard_clips=3),
     "webp": Settings(to="frames", image="webp", quality=95, shard_clips=3),
 }
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    return open_studio(tmp_path_factory.mktemp("studio"))
 
 
 @pytest.fixture(scope="module")

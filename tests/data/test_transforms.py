@@ -17,6 +17,7 @@ from kinemix.data.transforms import (
     remove_clip_statistics,
     resize_to_cover,
 )
+from kinemix.label_space import LabelSpace
 
 NAMES = ["turn left", "jump", "turn right"]
 STILL = AugmentConfig(crop="center", flip="off")
@@ -34,7 +35,7 @@ def _clip(num_frames: int = 4, height: int = 40, width: int = 56, seed: int = 0)
 def _transform(
     augment: AugmentConfig, protocol: Protocol, frames: torch.Tensor, *, label: int = 1, seed: int = 0
 ) -> tuple[torch.Tensor, int]:
-    transform = TrainTransform(protocol=protocol, augment=augment, class_names=NAMES)
+    transform = TrainTransform(protocol=protocol, augment=augment, space=LabelSpace(class_names=tuple(NAMES)))
     return transform(frames, label, torch.Generator().manual_seed(seed))
 
 
@@ -145,7 +146,9 @@ def test_flip_mirrors_and_swaps_labels() -> None:
 
 def test_a_direction_without_partner_is_never_mirrored() -> None:
     transform = TrainTransform(
-        protocol=_protocol(), augment=AugmentConfig(crop="center"), class_names=["wave left", "jump"]
+        protocol=_protocol(),
+        augment=AugmentConfig(crop="center"),
+        space=LabelSpace(class_names=("wave left", "jump")),
     )
     frames = _clip()
     plain, _ = _transform(STILL, _protocol(), frames)
@@ -231,7 +234,7 @@ def test_zoom_is_one_draw_for_all_frames() -> None:
     frames = torch.randint(0, 256, (1, 3, 24, 24), dtype=torch.uint8).expand(5, -1, -1, -1)
     protocol = Protocol(input=InputSpec(size=(24, 24)), crop_fraction=1.0)
     augment = AugmentConfig(crop="center", flip="off", zoom=0.4)
-    transform = TrainTransform(protocol=protocol, augment=augment, class_names=["a"])
+    transform = TrainTransform(protocol=protocol, augment=augment, space=LabelSpace(class_names=("a",)))
     clips = [transform(frames, 0, torch.Generator().manual_seed(seed))[0] for seed in range(3)]
     for clip in clips:
         assert torch.equal(clip, clip[:1].expand_as(clip))
@@ -242,7 +245,9 @@ def test_a_reversed_clip_takes_the_label_of_its_reversal() -> None:
     frames = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8) * 40
     protocol = Protocol(input=InputSpec(size=(8, 8)), crop_fraction=1.0)
     augment = AugmentConfig(crop="center", flip="off", reverse_labels={"open": "close"})
-    transform = TrainTransform(protocol=protocol, augment=augment, class_names=["open", "jump", "close"])
+    transform = TrainTransform(
+        protocol=protocol, augment=augment, space=LabelSpace(class_names=("open", "jump", "close"))
+    )
     seen = set()
     for seed in range(20):
         for label in range(3):

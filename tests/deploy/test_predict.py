@@ -15,6 +15,7 @@ from kinemix.engine.measure import measure_run
 from kinemix.engine.train import train
 from kinemix.errors import CheckpointError, ConfigError, DataError, LayoutError, UnreadableVideoError
 from kinemix.evaluate.scores import read_scores
+from kinemix.label_space import LabelSpace
 from kinemix.models.checkpoint import save_checkpoint
 
 
@@ -92,7 +93,12 @@ def test_ten_crops_swap_the_answers_of_mirrored_views(recogniser, video):
 
     def score(frames, mirrored_labels):
         protocol = Protocol(num_frames=4, num_crops=10, input=recogniser.protocol.input)
-        side = Recogniser(Side(), protocol=protocol, class_names="lr", mirrored_labels=mirrored_labels)
+        side = Recogniser(
+            Side(),
+            protocol=protocol,
+            space=LabelSpace(class_names=("l", "r")),
+            mirrored_labels=mirrored_labels,
+        )
         return side.score(frames)
 
     frames = torch.zeros(4, 3, 24, 24, dtype=torch.uint8)
@@ -164,9 +170,7 @@ def test_one_bad_file_does_not_stop_the_others(recogniser, video, tmp_path):
 
 def test_broken_weights_are_named(recogniser, video):
     model = recogniser.model
-    broken = Recogniser(
-        torch.nn.Sequential(model), protocol=recogniser.protocol, class_names=recogniser.class_names
-    )
+    broken = Recogniser(torch.nn.Sequential(model), protocol=recogniser.protocol, space=recogniser.space)
     parameter = next(iter(model.parameters()))
     kept = parameter.detach().clone()
     with torch.no_grad():

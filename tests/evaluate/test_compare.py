@@ -14,6 +14,7 @@ from kinemix.evaluate.compare import (
 )
 from kinemix.evaluate.metrics import compute_metrics
 from kinemix.evaluate.scores import Scores
+from kinemix.label_space import LabelSpace
 
 
 def make_scores(seed, *, count=120, num_classes=7, help_=1.0):
@@ -25,7 +26,7 @@ def make_scores(seed, *, count=120, num_classes=7, help_=1.0):
         indices=np.arange(count),
         logits=logits.astype(np.float32),
         labels=labels,
-        class_names=tuple("abcdefg"[:num_classes]),
+        space=LabelSpace(class_names=tuple("abcdefg"[:num_classes])),
         protocol=None,
     )
 

@@ -17,6 +17,7 @@ from kinemix.evaluate.ensemble import (
     take_samples,
 )
 from kinemix.evaluate.scores import Scores, read_scores, write_scores
+from kinemix.label_space import LabelSpace
 
 CLASSES = ("close", "open", "push")
 
@@ -30,7 +31,7 @@ def make_scores(seed, *, count=40, help_=1.0, classes=CLASSES, prefix="video"):
         indices=np.arange(count),
         logits=logits.astype(np.float32),
         labels=labels,
-        class_names=classes,
+        space=LabelSpace(class_names=classes),
         protocol=Protocol(num_frames=8 * seed),
         model={"name": f"model {seed}"},
     )
@@ -149,7 +150,7 @@ def test_classes_are_matched_by_name(members):
     order = [2, 0, 1]
     other = replace(
         members[1],
-        class_names=tuple(CLASSES[k] for k in order),
+        space=LabelSpace(class_names=tuple(CLASSES[k] for k in order)),
         logits=members[1].logits[:, order],
         labels=np.array([order.index(k) for k in members[1].labels]),
         view_logits=members[1].logits[:, None, order],
@@ -161,7 +162,7 @@ def test_classes_are_matched_by_name(members):
 
 
 def test_other_classes_are_refused(members):
-    other = replace(members[1], class_names=("close", "opens", "push"))
+    other = replace(members[1], space=LabelSpace(class_names=("close", "opens", "push")))
     with pytest.raises(DataError, match=r"no class 'open' \(1 of a's"):
         align_scores([members[0], other], NAMES[:2])
     with pytest.raises(DataError, match="b has 2 classes, a has 3"):
@@ -169,7 +170,7 @@ def test_other_classes_are_refused(members):
 
 
 def test_nameless_classes_are_taken_in_order_and_said(members):
-    other = replace(members[1], class_names=("0", "1", "2"))
+    other = replace(members[1], space=LabelSpace(class_names=("0", "1", "2")))
     aligned = align_scores([members[0], other], NAMES[:2])
     assert "does not name its classes" in aligned.notices[0]
     assert aligned.members[1].class_names == CLASSES

@@ -13,6 +13,7 @@ from kinemix.data.sources import open_annotations
 from kinemix.data.views import read_views
 from kinemix.errors import ConfigError
 from kinemix.evaluate.evaluator import average_views, evaluate, score_each_view, score_views
+from kinemix.label_space import LabelSpace
 
 NAMES = ["a", "b", "c"]
 
@@ -41,7 +42,9 @@ def make_batches(sizes, *, views=2, frames=4):
 def run(batches, protocol, **options):
     model = Counter()
     ids = [f"video {i}" for i in range(20)]
-    scores = evaluate(model, batches, ids=ids, class_names=NAMES, protocol=protocol, **options)
+    scores = evaluate(
+        model, batches, ids=ids, space=LabelSpace(class_names=tuple(NAMES)), protocol=protocol, **options
+    )
     return scores, model.passes
 
 
@@ -91,7 +94,9 @@ def test_kept_views_average_to_the_logits(average):
         wanted = np.log((powers / powers.sum(axis=2, keepdims=True)).mean(axis=1))
     np.testing.assert_allclose(scores.logits, wanted, rtol=1e-5, atol=1e-6)
     views = torch.from_numpy(scores.view_logits)
-    np.testing.assert_array_equal(average_views(views, protocol=protocol).numpy(), scores.logits)
+    np.testing.assert_array_equal(
+        average_views(views, protocol=protocol, space=scores.space).numpy(), scores.logits
+    )
     assert run(make_batches([(8, 8)] * 3), protocol)[0].view_logits is None
 
 
@@ -128,10 +133,16 @@ def test_whole_frames_of_any_shape_from_files(tmp_path):
     model = Counter()
     ids = [sample.path for sample in annotations.samples]
     scores = evaluate(
-        model, loader, ids=ids, class_names=("a", "b", "c"), protocol=protocol, frames_at_once=64
+        model,
+        loader,
+        ids=ids,
+        space=LabelSpace(class_names=("a", "b", "c")),
+        protocol=protocol,
+        frames_at_once=64,
     )
     assert {size for _, size in model.passes} == {(32, 53), (53, 32), (32, 32), (32, 85)}
     for path, logits in zip(scores.ids, scores.logits, strict=True):
         with open_video(path) as reader:
-            alone = score_views(Counter(), read_views(reader, protocol)[None], protocol=protocol)
+            views = read_views(reader, protocol)[None]
+            alone = score_views(Counter(), views, protocol=protocol, space=scores.space)
         np.testing.assert_allclose(logits, alone[0], rtol=1e-5)

@@ -14,6 +14,7 @@ from kinemix.errors import DataError
 from kinemix.evaluate.foreign_scores import Confusion, Keys, names_classes, names_samples, read_any_scores
 from kinemix.evaluate.plain_pickle import read_plain_pickle
 from kinemix.evaluate.scores import Scores, write_scores
+from kinemix.label_space import LabelSpace
 
 LOGITS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 LABELS = np.array([0, 2, 1, 1, 0, 2])
@@ -79,7 +80,7 @@ def test_own_files_and_runs(tmp_path):
         indices=np.arange(6),
         logits=LOGITS,
         labels=LABELS,
-        class_names=("a", "b", "c"),
+        space=LabelSpace(class_names=("a", "b", "c")),
         protocol=Protocol(),
     )
     run = tmp_path / "run"

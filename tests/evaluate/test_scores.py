@@ -12,6 +12,7 @@ from kinemix.config import InputSpec, Protocol
 from kinemix.errors import CheckpointError
 from kinemix.evaluate.protocol import protocol_to_dict
 from kinemix.evaluate.scores import Scores, merge_scores, read_scores, write_scores
+from kinemix.label_space import LabelSpace
 
 
 def make_scores(indices=(0, 1, 2)):
@@ -22,7 +23,7 @@ def make_scores(indices=(0, 1, 2)):
         indices=np.array(indices, np.int64),
         logits=logits,
         labels=np.array([i % 3 for i in indices], np.int64),
-        class_names=("a", "b", "ç"),
+        space=LabelSpace(class_names=("a", "b", "ç")),
         protocol=Protocol(input=InputSpec(size=(64, 80), color="gray", mean=(0.5,), std=(0.2,))),
         order="reverse",
         model={"name": "tsn_resnet10t"},

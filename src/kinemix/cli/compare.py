@@ -61,6 +61,11 @@ def _declare() -> Options:
         "--checkpoint", str | None, about="best or last; by default the best, or the last if there is no best"
     )
     options.add(
+        "--task",
+        str | None,
+        about="the question to compare, where runs answer several; by default the leading",
+    )
+    options.add(
         "--figures",
         str,
         None,
@@ -104,13 +109,14 @@ def _open(path: str, given: Any) -> "TestedRun | Scores":
         scores = read_any_scores(path)
         if isinstance(scores, Confusion):
             raise ConfigError(f"{path}: a confusion matrix holds no scores to compare")
-        return scores
+        return scores.take_question(given.task)
     wanted = ORDERS if given.figures is None or "order" in given.figures else ("forward",)
     return open_tested_run(
         path,
         given.data,
         checkpoint=given.checkpoint,
         orders=wanted,
+        task=given.task,
         batch_size=given.batch_size,
         workers=given.workers,
     )

@@ -41,7 +41,10 @@ def run_prepare(words: list[str]) -> int:
     options.add("--root", str | None, about="folder that relative paths in a list file start from")
     options.add("--group_by", str | None, "auto", about="column of the groups, as in training")
     options.add("--split", str | None, about="published split; by default the first")
-    options.add("--task", str | None, about="verb, noun or action of EPIC-Kitchens; by default the last")
+    options.add("--task", str | None, about="verb, noun, action or all of EPIC-Kitchens; by default the last")
+    options.add(
+        "--label_separator", str | None, about="stands between the labels of a sample that may have several"
+    )
     options.add("--format", Literal["table", "json"], "table", about="of the output")
     given = options.parse(words)
 
@@ -66,6 +69,7 @@ def run_prepare(words: list[str]) -> int:
             group_by=given.group_by,
             split=given.split,
             task=given.task,
+            label_separator=given.label_separator,
             limit=given.limit,
             workers=given.workers,
             max_seconds=given.max_seconds,

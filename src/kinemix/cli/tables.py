@@ -3,66 +3,18 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from kinemix.config import to_dict
-from kinemix.deploy.predict import Answer
-from kinemix.engine.each_split import SplitsResult
-from kinemix.engine.measure import Measurement
+from kinemix.deploy.predict import Answer, Prediction
 from kinemix.engine.progress import PlainConsole
-from kinemix.evaluate.metrics import Metrics
 from kinemix.evaluate.protocol import describe_protocol
 from kinemix.models.foreign import Conversion, report_to_dict
-
-_FIGURES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
-"""Headings of figures; others have their own name."""
-
-_LARGEST_CONFUSION = 20
-"""Classes up to which the confusion matrix is printed; beyond, the commonest mistakes are listed."""
-
-
-def print_measurement(measurement: Measurement) -> None:
-    """Accuracies, the classes one by one, the confusion, and where the files are."""
-    metrics, scores = measurement.metrics, measurement.scores
-    for notice in measurement.notices:
-        print(f"note: {notice}", file=sys.stderr)
-    for path, reason in scores.unreadable:
-        print(f"unreadable, in no figure: {path}: {reason}", file=sys.stderr)
-    console = _open_console()
-    _print_line(console, f"{scores.model.get('name', 'model')}: {scores.describe_protocol()}")
-    table = _start_table(right=("top-1", "top-5", "mean class", "videos"))
-    figures = (metrics.top1, metrics.top5, metrics.mean_class)
-    table.add_row(*map(_percent, figures), str(metrics.count))
-    console.print(table)
-    table = _start_table(left=("class",), right=("right", "videos"))
-    for c in metrics.per_class:
-        table.add_row(c.name, "-" if c.accuracy is None else _percent(c.accuracy), str(c.count))
-    console.print(table)
-    _print_confusion(console, metrics)
-    about = f"checkpoint {measurement.checkpoint} after {measurement.epoch} epochs"
-    if measurement.chosen_on:
-        about += ", chosen among the epochs on these very videos (--checkpoint last is not)"
-    for line in (about, measurement.metrics_path, measurement.scores_path):
-        _print_line(console, str(line))
-
-
-def print_splits(result: SplitsResult) -> None:
-    """The splits one by one, their mean and its deviation, and where the runs are."""
-    console = _open_console()
-    _print_line(console, result.protocol)
-    names = list(result.mean)
-    table = _start_table(left=("split",), right=(*(_FIGURES.get(name, name) for name in names), "videos"))
-    for split in result.splits:
-        figures = (_percent(split.figures[name]) for name in names)
-        table.add_row(split.split, *figures, str(split.count))
-    spread = (f"{result.mean[name]:.1%} ± {100 * result.deviation[name]:.1f}" for name in names)
-    table.add_row("mean ± deviation", *spread, str(sum(split.count for split in result.splits)))
-    console.print(table)
-    _print_line(console, str(result.directory))
 
 
 def print_answers(answers: Iterable[Answer], *, form: str) -> list[Answer]:
@@ -73,20 +25,39 @@ def print_answers(answers: Iterable[Answer], *, form: str) -> list[Answer]:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     console = _open_console()
     if form == "csv":
-        writer.writerow(("file", "rank", "label", "score", "logit"))
+        writer.writerow(("file", "task", "rank", "label", "score", "logit", "present"))
     for answer in answers:
         if answer.error is not None:
             failed.append(answer)
         elif form == "csv":
-            for rank, p in enumerate(answer.predictions, start=1):
-                writer.writerow((answer.path, rank, p.label, f"{p.score:.6f}", f"{p.logit:.6f}"))
+            writer.writerows(_list_rows(answer))
         else:
             _print_line(console, answer.path)
-            table = _start_table(left=("class",), right=("score",))
-            for p in answer.predictions:
-                table.add_row(p.label, _percent(p.score))
-            console.print(table)
+            _print_ranking(console, answer)
     return failed
+
+
+def _list_rows(answer: Answer) -> Iterator[tuple[object, ...]]:
+    """A line for every prediction; what does not apply is empty."""
+    for task, predictions in _group_by_task(answer):
+        for rank, p in enumerate(predictions, start=1):
+            present = "" if p.present is None else str(p.present).lower()
+            yield answer.path, task, rank, p.label, f"{p.score:.6f}", f"{p.logit:.6f}", present
+
+
+def _print_ranking(console: Console, answer: Answer) -> None:
+    for task, predictions in _group_by_task(answer):
+        several = any(p.present is not None for p in predictions)
+        table = _start_table(left=(task or "class", *(("present",) if several else ())), right=("score",))
+        for p in predictions:
+            mark = ("yes" if p.present else "",) if several else ()
+            table.add_row(p.label, *mark, _percent(p.score))
+        console.print(table)
+
+
+def _group_by_task(answer: Answer) -> list[tuple[str, list[Prediction]]]:
+    tasks = dict.fromkeys(p.task for p in answer.predictions)
+    return [(task or "", [p for p in answer.predictions if p.task == task]) for task in tasks]
 
 
 def print_conversion(conversion: Conversion, *, form: str) -> None:
@@ -144,36 +115,10 @@ def _print_json(answers: list[Answer]) -> list[Answer]:
         if answer.error is not None:
             content.append({"file": answer.path, "error": answer.error})
         else:
-            ranked = [{"label": p.label, "score": p.score, "logit": p.logit} for p in answer.predictions]
+            ranked = [{k: v for k, v in asdict(p).items() if v is not None} for p in answer.predictions]
             content.append({"file": answer.path, "predictions": ranked})
     print(json.dumps(content, indent=2, ensure_ascii=False))
     return [answer for answer in answers if answer.error is not None]
-
-
-def _print_confusion(console: Console, metrics: Metrics) -> None:
-    names = [c.name for c in metrics.per_class]
-    if len(names) <= _LARGEST_CONFUSION:
-        _print_line(console, "confusion: rows are labels, columns are answers")
-        table = _start_table(left=("",), right=tuple(str(number) for number in range(len(names))))
-        for number, (name, row) in enumerate(zip(names, metrics.confusion, strict=True)):
-            table.add_row(f"{number} {name}", *(str(count) if count else "." for count in row))
-    else:
-        _print_line(console, "commonest mistakes")
-        table = _start_table(left=("label", "answer"), right=("videos",))
-        for count, label, answer in _list_mistakes(metrics)[:_LARGEST_CONFUSION]:
-            table.add_row(names[label], names[answer], str(count))
-    console.print(table)
-
-
-def _list_mistakes(metrics: Metrics) -> list[tuple[int, int, int]]:
-    """Number of samples, label and answer of every kind of mistake, the commonest first."""
-    mistakes = [
-        (int(count), label, answer)
-        for label, row in enumerate(metrics.confusion)
-        for answer, count in enumerate(row)
-        if label != answer and count
-    ]
-    return sorted(mistakes, key=lambda mistake: -mistake[0])
 
 
 def _start_table(*, left: tuple[str, ...] = (), right: tuple[str, ...]) -> Table:

@@ -43,7 +43,7 @@ def run_splits(words: list[str]) -> int:
     protocol, checkpoint = values.pop("test_protocol"), values.pop("test_checkpoint")
     config = _read_config(values, verb="splits")
 
-    from kinemix.cli.tables import print_splits
+    from kinemix.cli.figures import print_splits
     from kinemix.engine.each_split import train_each_split
     from kinemix.engine.launch import is_first_process
 

@@ -26,7 +26,7 @@ from kinemix.errors import ConfigError
 Checkpoint = Literal["best", "last"]
 
 _DATA_OPTIONS = (
-    *("root", "class_file", "labels_start_at", "exclude_labels", "split", "task"),
+    *("root", "class_file", "labels_start_at", "exclude_labels", "split", "task", "label_separator"),
     *("max_missing", "max_unreadable", "reader"),
 )
 """Options of ``kinemix test`` about its DATA."""
@@ -51,13 +51,14 @@ def run_test(words: list[str]) -> int:
     )
     options.add("--batch_size", int, 8, about="videos at a time")
     options.add("--workers", int, 2, about="loader processes")
+    options.add("--submission", str | None, about="file for the EPIC-Kitchens-55 challenge, written as well")
     options.add_overrides(DataConfig, _DATA_OPTIONS, group="data")
     given = options.parse(words)
     chosen = [order for order in ("reverse", "shuffle", "single") if getattr(given, order)]
     if len(chosen) > 1:
         raise ConfigError(f"--{chosen[0]} and --{chosen[1]}: give one of them")
 
-    from kinemix.cli.tables import print_measurement
+    from kinemix.cli.figures import print_measurement
     from kinemix.engine.measure import measure_run
 
     print_measurement(
@@ -70,6 +71,7 @@ def run_test(words: list[str]) -> int:
             num_crops=given.crops,
             keep_views=given.keep_views,
             order=chosen[0] if chosen else "forward",  # type: ignore[arg-type]
+            submission=given.submission,
             data_options={k: v for k, v in given.data.as_dict().items() if v is not None},
             batch_size=given.batch_size,
             workers=given.workers,
@@ -84,7 +86,13 @@ def run_predict(words: list[str]) -> int:
     options.add("RUN", str, about="run directory, or one checkpoint folder in it")
     options.add("FILES", str, nargs="+", about="video files, or folders of frames")
     options.add("--format", Literal["table", "json", "csv"], "table", about="of the output")
-    options.add("--top", int, 5, about="answers a file")
+    options.add("--top", int, 5, about="answers a file, and task")
+    options.add(
+        "--threshold",
+        float,
+        0.5,
+        about="where a video may have several classes: score from which one is present",
+    )
     options.add(
         "--checkpoint", Checkpoint | None, about="by default the best, or the last if there is no best"
     )
@@ -94,7 +102,7 @@ def run_predict(words: list[str]) -> int:
     from kinemix.deploy.predict import load
 
     recogniser = load(given.RUN, checkpoint=given.checkpoint)
-    answers = recogniser.predict_files(given.FILES, top=given.top)
+    answers = recogniser.predict_files(given.FILES, top=given.top, threshold=given.threshold)
     failed = print_answers(answers, form=given.format)
     for answer in failed:
         print(f"kinemix: error: {' '.join(str(answer.error).split())}", file=sys.stderr)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinemix.data._guarded import ChildDiedError, GuardedChild
+from kinemix.data.annotations import Label
 from kinemix.data.dataset import Batch, Collate, Item, Key, Unreadable, VideoDataset
 
 
@@ -52,13 +53,7 @@ class GuardedBatches(torch.utils.data.Dataset[Batch]):
         clips = _allocate_shared((len(keys), *self._collate.shape_of(keys)))
         items = [self._read(key, row, clips) for row, key in enumerate(keys)]
         rows = [row for row, item in enumerate(items) if isinstance(item, Item)]
-        read = [item for item in items if isinstance(item, Item)]
-        return Batch(
-            clips if len(rows) == len(keys) else clips[rows],
-            torch.tensor([item.label for item in read], dtype=torch.int64),
-            torch.tensor([item.index for item in read], dtype=torch.int64),
-            tuple(item for item in items if isinstance(item, Unreadable)),
-        )
+        return self._collate.describe(clips if len(rows) == len(keys) else clips[rows], items)
 
     def _read(self, key: Key, row: int, clips: Tensor | None) -> Item | Unreadable:
         """One sample; its clip is in ``clips[row]`` if that is given."""
@@ -90,7 +85,7 @@ class _ClipReader:
 
     def __call__(
         self, request: tuple[Key, int | None, Tensor | None]
-    ) -> Unreadable | tuple[int, NDArray[np.float32] | None]:
+    ) -> Unreadable | tuple[Label, NDArray[np.float32] | None]:
         key, row, clips = request
         if clips is not None:
             self._clips = clips

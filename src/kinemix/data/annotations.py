@@ -1,22 +1,22 @@
-"""Who is in a dataset: samples with labels, and how labels as written become numbers.
+"""Who is in a dataset: samples with labels.
 
 A source (a folder, a list file) reports what it finds as a :class:`Listing`: labels and splits as they are
-written, each entry with the place it comes from. Three steps lead from there to :class:`Annotations`, and say
-what is wrong with that place at hand: :func:`name_numbers` (numbers become names), then
-:func:`collect_class_names` (names become an ordered set), then :func:`index_labels` (names become indices).
+written, each entry with the place it comes from. :mod:`kinemix.data.naming` makes :class:`Annotations` of it, whose
+labels are numbers.
 """
 
-import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from kinemix.data.segment import Segment
-from kinemix.errors import DataError, did_you_mean
-from kinemix.label_space import LabelSpace
+from kinemix.errors import DataError
+from kinemix.label_space import UNLABELLED, LabelSpace
 
 Part = Literal["train", "val", "test"]
 
@@ -33,8 +33,8 @@ PART_NAMES: dict[str, Part] = {
 """How the parts of a dataset are called in folders and in ``split`` columns, in lower case."""
 
 
-_MOST_EXCLUDED = 10
-"""Classes without samples up to which leaving them out is offered as a cure."""
+Label: TypeAlias = int | tuple[int, ...]
+"""What a sample is labelled with: a class index; one of each task; or those of all classes that are seen."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Sample:
         num_frames: as a list file states it; readers count for themselves.
         segment: the part of the video that is meant, if not all of it.
         labels: class index by task, where a dataset asks more than one question (verb, noun, action).
-        label_set: all classes that are seen, where there may be several; ``label`` is the first.
+        label_set: all classes that are seen, where there may be several; ``label`` is the first, or
+            :data:`kinemix.label_space.UNLABELLED` where there is none.
         id: the dataset's own name of the sample, where it has one.
     """
 
@@ -66,25 +67,74 @@ class Sample:
         """What tells the sample from all others: its path, and its segment if it has one."""
         return name_sample(self.path, self.segment)
 
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Every class index that it has, of one task."""
+        return self.label_set or (self.label,)
+
 
 @dataclass(frozen=True)
 class Annotations:
-    """Samples in a fixed order, and the K names that their labels are indices of.
+    """Samples in a fixed order, and the names that their labels are indices of.
 
-    ``task_names`` holds the class names of each task in ``Sample.labels``.
+    Attributes:
+        samples: in that order.
+        class_names: K names for ``Sample.label``.
+        task_names: class names of each task in ``Sample.labels``.
+        asked: the tasks that are learnt, where the dataset has any; ``Sample.label`` is of the last.
+        multilabel: whether a sample may have several labels.
+        many_shot: by task, the classes that the dataset takes its mean precision and recall over.
     """
 
     samples: tuple[Sample, ...]
     class_names: tuple[str, ...]
     task_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
+    multilabel: bool = False
+    many_shot: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    @property
+    @cached_property
     def space(self) -> LabelSpace:
         """What is asked about the samples."""
-        return LabelSpace(class_names=self.class_names)
+        if len(self.asked) > 1:
+            return LabelSpace.of_tasks({task: self.task_names[task] for task in self.asked}, self.many_shot)
+        often = {name for task in self.asked for name in self.many_shot.get(task, ())}
+        return LabelSpace(
+            class_names=self.class_names,
+            multilabel=self.multilabel,
+            many_shot=frozenset(k for k, name in enumerate(self.class_names) if name in often),
+        )
+
+    @property
+    def strata(self) -> list[int]:
+        """The class by which each sample is dealt out: of several the rarest, which must not end on one side alone."""
+        counts = Counter(label for sample in self.samples for label in sample.classes)
+        return [min(sample.classes, key=lambda label: (counts[label], label)) for sample in self.samples]
+
+    def count_classes(self) -> list[int]:
+        """Samples of each of the K classes of :attr:`space`."""
+        counts = Counter(k for index in range(len(self)) for k in self.list_classes(index))
+        return [counts[k] for k in range(len(self.space.class_names))]
+
+    def list_classes(self, index: int) -> tuple[int, ...]:
+        """Every class of a sample, as a place among the K of :attr:`space`."""
+        label = self.read_label(index)
+        if isinstance(label, int):
+            return (label,)
+        if self.multilabel:
+            return label
+        starts = [place.start for place in self.space.places.values()]
+        return tuple(start + one for start, one in zip(starts, label, strict=True))
+
+    def read_label(self, index: int) -> Label:
+        """What a sample is labelled with, as :attr:`space` has it."""
+        sample = self.samples[index]
+        if len(self.asked) > 1:
+            return tuple(sample.labels.get(task, UNLABELLED) for task in self.asked)
+        return sample.label_set if self.multilabel else sample.label
 
     def pick(self, indices: Iterable[int]) -> "Annotations":
         """Some of the samples, with the same class names."""
@@ -118,6 +168,11 @@ class Entry:
     label_set: tuple[str, ...] = ()
     id: str | None = None
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every class that it has, of one task; where there may be several, there may also be none."""
+        return self.label_set or ((self.label,) if self.label else ())
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -133,6 +188,7 @@ class Listing:
             all of them, even where some have no sample here.
         task_names: likewise for each task of the entries' ``labels``.
         split: which of the dataset's published splits it is.
+        asked, multilabel, many_shot: as in :class:`Annotations`.
     """
 
     source: str
@@ -142,6 +198,9 @@ class Listing:
     class_names: tuple[str, ...] | None = None
     task_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     split: str | None = None
+    asked: tuple[str, ...] = ()
+    multilabel: bool = False
+    many_shot: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def select(self, parts: Sequence[Part | None]) -> "Listing":
         """Only the entries of these parts."""
@@ -151,109 +210,6 @@ class Listing:
     def parts(self) -> frozenset[Part]:
         """Parts that the source names."""
         return frozenset(entry.part for entry in self.entries if entry.part is not None)
-
-
-def name_numbers(
-    listings: Sequence[Listing],
-    *,
-    names: Sequence[str] | None = None,
-    names_from: str = "",
-    labels_start_at: int | None = None,
-) -> tuple[Listing, ...]:
-    """Replace numeric labels by names; leave listings whose labels are names as they are.
-
-    Args:
-        listings: of one dataset, whose numbers mean the same.
-        names: in the order of the numbers; without them a number is its own name.
-        names_from: where the names come from, for messages.
-        labels_start_at: number of the first class, 0 or 1. Where it is not given the numbers must start at 0:
-            nothing is guessed.
-
-    Raises:
-        DataError: the numbers do not start at 0 and nothing says where they do; a number is below the start
-            or has no name.
-    """
-    numbers = _read_numbers(listings)
-    if not numbers:
-        return tuple(listings)
-    start = _find_start(listings, numbers, labels_start_at, first=names[0] if names else "0")
-    if names is None:
-        names = [str(number) for number in range(start, max(numbers) + 1)]
-    named = []
-    for listing in listings:
-        entries = [_name_number(entry, start, names, names_from) for entry in listing.entries]
-        named.append(replace(listing, entries=tuple(entries), declared=tuple(names)))
-    return tuple(named)
-
-
-def collect_class_names(
-    listings: Sequence[Listing],
-    *,
-    order: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-    allow_empty: bool = False,
-) -> tuple[str, ...]:
-    """The classes of a dataset: every declared or used label less ``exclude``.
-
-    Args:
-        listings: of one dataset.
-        order: all class names in the order wanted; without it they are sorted, numbers by value.
-        exclude: classes to leave out.
-        allow_empty: classes of ``order`` need no sample: a published list stays whole on a part of the data.
-
-    Raises:
-        DataError: an excluded label does not exist; a class has no sample in any of the listings; fewer than
-            two classes are left.
-    """
-    used = {entry.label for listing in listings for entry in listing.entries}
-    known = used.union(*(listing.declared or () for listing in listings)) if order is None else order
-    source = listings[0].source
-    for label in exclude:
-        if label not in known:
-            cure = did_you_mean(label, known)
-            raise DataError(f"{source}: data.exclude_labels: no class {label!r}: {cure}")
-    names = [name for name in order or sorted(known, key=_sort_key) if name not in exclude]
-    empty = [name for name in names if name not in used]
-    if empty and not allow_empty:
-        raise DataError(_explain_empty(empty, listings, exclude))
-    if len(names) < 2:
-        raise DataError(f"{source}: {len(names)} class ({', '.join(names)}): a recogniser needs at least two")
-    return tuple(names)
-
-
-def index_labels(listing: Listing, class_names: Sequence[str], *, exclude: Sequence[str] = ()) -> Annotations:
-    """Names to indices, samples of ``exclude`` left out.
-
-    Raises:
-        DataError: a label is not among the class names.
-    """
-    index_of = {name: index for index, name in enumerate(class_names)}
-    left_out = set(exclude)
-    places = {
-        task: {name: index for index, name in enumerate(names)} for task, names in listing.task_names.items()
-    }
-    samples = []
-    for entry in listing.entries:
-        if entry.label in left_out:
-            continue
-        if entry.label not in index_of:
-            raise DataError(
-                f"{entry.place}: unknown class {entry.label!r}: {did_you_mean(entry.label, index_of)}; "
-                f"correct it, or leave it out with {format_exclusion([*exclude, entry.label])}"
-            )
-        samples.append(
-            Sample(
-                entry.path,
-                index_of[entry.label],
-                entry.group,
-                entry.num_frames,
-                entry.segment,
-                {task: places[task][name] for task, name in entry.labels.items()},
-                tuple(index_of[name] for name in entry.label_set),
-                entry.id,
-            )
-        )
-    return Annotations(tuple(samples), tuple(class_names), listing.task_names)
 
 
 def check_paths(listings: Sequence[Listing], *, cure: str, max_missing: float = 1.0) -> tuple[Entry, ...]:
@@ -312,17 +268,6 @@ def name_sample(path: str, segment: Segment | None) -> str:
     return path if segment is None else f"{path}#{segment}"
 
 
-def format_exclusion(labels: Iterable[str]) -> str:
-    """The option that leaves classes out, as it is written on the command line.
-
-    >>> format_exclusion(["3", "a, b"])
-    'data.exclude_labels=[3, "a, b"]'
-    """
-    plain = re.compile(r"\w[\w ./-]*")
-    words = [label if plain.fullmatch(label) else json.dumps(label) for label in labels]
-    return f"data.exclude_labels=[{', '.join(words)}]"
-
-
 def read_class_file(path: str) -> tuple[str, ...]:
     """Class names, one a line, in the order of their numbers; ``3 jump`` is read as ``jump``.
 
@@ -366,70 +311,3 @@ def read_text(path: str | Path) -> str:
         ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): check the path") from error
-
-
-def _explain_empty(empty: Sequence[str], listings: Sequence[Listing], exclude: Sequence[str]) -> str:
-    """Which classes have no sample and, where labels are numbers, which line skips them."""
-    source, it, has = (
-        listings[0].source,
-        "it" if len(empty) == 1 else "them",
-        "has" if len(empty) == 1 else "have",
-    )
-    shown = ", ".join(map(repr, empty[:5])) + (f", ... ({len(empty)} in all)" if len(empty) > 5 else "")
-    what = f"class{'' if len(empty) == 1 else 'es'} {shown} {has} no sample"
-    cure = f"leave {it} out with {format_exclusion([*exclude, *empty])}"
-    if not empty[0].isdecimal():
-        return f"{source}: {what}: add some, or {cure}"
-    entries = [entry for listing in listings for entry in listing.entries if entry.label.isdecimal()]
-    beyond = [entry for entry in entries if int(entry.label) > int(empty[0])]
-    if len(empty) > _MOST_EXCLUDED:
-        cure = "number the classes without gaps"
-    if not beyond or len(beyond) == len(entries):
-        return f"{source}: {what}: add some, or {cure}"
-    first = min(beyond, key=lambda entry: int(entry.label))
-    return f"{first.place}: label {first.label}, but {what}: correct the label, add some, or {cure}"
-
-
-def _read_numbers(listings: Sequence[Listing]) -> list[int]:
-    """All labels as numbers; none if any of them is a name."""
-    labels = [entry.label for listing in listings for entry in listing.entries]
-    if any(listing.declared is not None for listing in listings):
-        return []
-    if not all(re.fullmatch(r"-?\d+", label) for label in labels):
-        return []
-    return [int(label) for label in labels]
-
-
-def _find_start(
-    listings: Sequence[Listing], numbers: Sequence[int], labels_start_at: int | None, *, first: str
-) -> int:
-    if labels_start_at is not None:
-        return labels_start_at
-    if min(numbers) > 0:
-        raise DataError(
-            f"{listings[0].source}: labels run from {min(numbers)} to {max(numbers)} and none is 0: set "
-            "data.labels_start_at=1 if the first class is number 1; if it is number 0 and merely has no sample "
-            f"here, set data.labels_start_at=0 and leave it out with {format_exclusion([first])}"
-        )
-    return 0
-
-
-def _name_number(entry: Entry, start: int, names: Sequence[str], names_from: str) -> Entry:
-    number = int(entry.label)
-    if number < start:
-        raise DataError(
-            f"{entry.place}: label {number} is below the first class, {start} (data.labels_start_at): correct "
-            "one of them, or remove the line"
-        )
-    if number - start >= len(names):
-        other = 1 - start
-        raise DataError(
-            f"{entry.place}: label {number} is out of range: {names_from} has {len(names)} classes, so "
-            f"labels run from {start} to {start + len(names) - 1}; correct it, or set "
-            f"data.labels_start_at={other} if the list counts from {other}"
-        )
-    return replace(entry, label=names[number - start])
-
-
-def _sort_key(name: str) -> tuple[int, int, str]:
-    return (0, int(name), name) if re.fullmatch(r"\d+", name) else (1, 0, name)

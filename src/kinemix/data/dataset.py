@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kinemix.config import AugmentConfig, Protocol
-from kinemix.data.annotations import Annotations
+from kinemix.data.annotations import Annotations, Label
 from kinemix.data.frame_cache import open_cached_video
 from kinemix.data.multigrid import ClipShape
 from kinemix.data.reader import Backend, open_video
@@ -25,6 +25,7 @@ from kinemix.data.segment import Segment
 from kinemix.data.transforms import TrainTransform
 from kinemix.data.views import FrameReader, Order, read_views
 from kinemix.errors import UnreadableVideoError
+from kinemix.label_space import LabelSpace
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ class Item:
 
     Attributes:
         clip: T C H W in training, V T C H W (all views) in a test.
-        label: class index.
+        label: as :meth:`kinemix.data.annotations.Annotations.read_label` gives it.
         index: of the sample in its annotations.
     """
 
     clip: Float[Tensor, "... T C H W"]
-    label: int
+    label: Label
     index: int
 
 
@@ -73,13 +74,14 @@ class Batch:
 
     Attributes:
         clips: B T C H W in training, B V T C H W in a test. B may be smaller than asked for, even 0.
-        labels: B class indices.
+        labels: B class indices; B tasks where there are several; B K of 0 and 1 where a sample may have several
+            labels (:class:`kinemix.label_space.LabelSpace`).
         indices: B indices into the annotations.
         unreadable: who is missing.
     """
 
     clips: Float[Tensor, "B *views T C H W"]
-    labels: Int[Tensor, " B"]
+    labels: Int[Tensor, "B ..."]
     indices: Int[Tensor, " B"]
     unreadable: tuple[Unreadable, ...] = ()
 
@@ -108,7 +110,7 @@ class Batch:
 class LoadClip(Interface):
     """From an open video to network input and label."""
 
-    def __call__(self, reader: FrameReader, *, label: int, key: Key) -> tuple[Tensor, int]: ...
+    def __call__(self, reader: FrameReader, *, label: Label, key: Key) -> tuple[Tensor, Label]: ...
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class VideoDataset(torch.utils.data.Dataset[Item | Unreadable]):
         sample = self.annotations.samples[index]
         try:
             with self.open_reader(sample.path, sample.segment) as reader:
-                clip, label = self.load(reader, label=sample.label, key=key)
+                clip, label = self.load(reader, label=self.annotations.read_label(index), key=key)
         except UnreadableVideoError as error:
             return Unreadable(index, sample.name, error.reason)
         return Item(clip, label, index)
@@ -164,19 +166,17 @@ class TrainClips:
     Args:
         protocol: frames, size, normalisation.
         augment: what is drawn at random.
-        class_names: for the labels of mirrored clips.
+        space: the classes, for the labels of mirrored clips.
         seed: of everything drawn.
     """
 
-    def __init__(
-        self, *, protocol: Protocol, augment: AugmentConfig, class_names: Sequence[str], seed: int
-    ) -> None:
+    def __init__(self, *, protocol: Protocol, augment: AugmentConfig, space: LabelSpace, seed: int) -> None:
         self.protocol, self.augment, self.seed = protocol, augment, seed
-        self.transform = TrainTransform(protocol=protocol, augment=augment, class_names=class_names)
-        self._class_names = class_names
+        self.transform = TrainTransform(protocol=protocol, augment=augment, space=space)
+        self._space = space
         self._reshaped: dict[ClipShape, TrainClips] = {}
 
-    def __call__(self, reader: FrameReader, *, label: int, key: Key) -> tuple[Tensor, int]:
+    def __call__(self, reader: FrameReader, *, label: Label, key: Key) -> tuple[Tensor, Label]:
         if key.shape is not None:
             return self._reshape(key.shape)(reader, label=label, key=replace(key, shape=None))
         turn = (key.turn,) if key.turn else ()
@@ -190,7 +190,7 @@ class TrainClips:
             self._reshaped[shape] = TrainClips(
                 protocol=reshape_protocol(self.protocol, shape),
                 augment=self.augment,
-                class_names=self._class_names,
+                space=self._space,
                 seed=self.seed,
             )
         return self._reshaped[shape]
@@ -231,16 +231,22 @@ class TestViews:
     order: Order = "forward"
     seed: int = 0
 
-    def __call__(self, reader: FrameReader, *, label: int, key: Key) -> tuple[Tensor, int]:
+    def __call__(self, reader: FrameReader, *, label: Label, key: Key) -> tuple[Tensor, Label]:
         seed = mix_seed(self.seed, key.index)
         return read_views(reader, self.protocol, order=self.order, seed=seed), label
 
 
 @dataclass(frozen=True)
 class Collate:
-    """Items to a batch; ``clip_shape`` is what an empty batch is made of."""
+    """Items to a batch.
+
+    Attributes:
+        clip_shape: what an empty batch is made of.
+        space: the classes that the labels are of.
+    """
 
     clip_shape: tuple[int, ...]
+    space: LabelSpace
 
     def shape_of(self, keys: Sequence[Key]) -> tuple[int, ...]:
         """Of each clip of a batch: the usual shape, or that of its keys."""
@@ -256,12 +262,25 @@ class Collate:
             clips: Any = torch.utils.data.default_collate([item.clip for item in read])
         else:
             clips = torch.empty(0, *self.clip_shape)
+        return self.describe(clips, items)
+
+    def describe(self, clips: Tensor, items: Sequence[Item | Unreadable]) -> Batch:
+        """The batch of clips that are stacked already, those of the items that could be read."""
+        read = [item for item in items if isinstance(item, Item)]
         return Batch(
             clips,
-            torch.tensor([item.label for item in read], dtype=torch.int64),
+            self._stack_labels([item.label for item in read]),
             torch.tensor([item.index for item in read], dtype=torch.int64),
             tuple(item for item in items if isinstance(item, Unreadable)),
         )
+
+    def _stack_labels(self, labels: Sequence[Label]) -> Int[Tensor, "B ..."]:
+        if self.space.multilabel:
+            present = torch.zeros(len(labels), len(self.space.class_names), dtype=torch.int64)
+            for row, label in zip(present, labels, strict=True):
+                row[list(label if isinstance(label, tuple) else (label,))] = 1
+            return present
+        return torch.tensor(labels, dtype=torch.int64).reshape(len(labels), *self.space.answer_shape)
 
 
 def reshape_protocol(protocol: Protocol, shape: ClipShape) -> Protocol:

@@ -173,7 +173,7 @@ def build_train_loader(
     Raises:
         ConfigError: fewer samples than processes; ``augment.flip_labels`` does not fit the classes.
     """
-    load = TrainClips(protocol=protocol, augment=augment, class_names=annotations.class_names, seed=seed)
+    load = TrainClips(protocol=protocol, augment=augment, space=annotations.space, seed=seed)
     dataset = VideoDataset(annotations, load=load, open_reader=VideoOpener(reader, short_side, cache))
     order = TrainOrder(
         len(annotations),
@@ -181,11 +181,11 @@ def build_train_loader(
         seed=seed,
         rank=rank,
         world_size=world_size,
-        labels=[sample.label for sample in annotations.samples] if balance_classes else None,
+        labels=annotations.strata if balance_classes else None,
         phases=phases,
         accumulate=accumulate,
     )
-    collate = Collate(_clip_shape(protocol))
+    collate = Collate(_clip_shape(protocol), annotations.space)
     loader = _build_torch_loader(
         dataset, order, collate, workers, pin_memory=pin_memory, max_seconds=max_seconds
     )
@@ -230,7 +230,8 @@ def build_test_loader(
     load = TestViews(protocol=protocol, order=order, seed=seed)
     dataset = VideoDataset(annotations, load=load, open_reader=VideoOpener(reader, short_side, cache))
     turns = TestOrder(len(annotations), batch_size=batch_size, rank=rank, world_size=world_size)
-    collate = Collate((protocol.num_clips * protocol.num_crops, *_clip_shape(protocol)))
+    views = protocol.num_clips * protocol.num_crops
+    collate = Collate((views, *_clip_shape(protocol)), annotations.space)
     loader = _build_torch_loader(
         dataset,
         turns,

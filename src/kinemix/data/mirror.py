@@ -6,9 +6,12 @@ and turns; the released code of several papers mirrors without swapping or with 
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+from kinemix.data.annotations import Label
 from kinemix.errors import ConfigError, did_you_mean
+from kinemix.label_space import LabelSpace
 
 # A direction counts as a word of its own: between non-letters, or with a capital inside "SwipeLeft".
 _DIRECTIONS = {
@@ -20,6 +23,76 @@ _DIRECTIONS = {
 # "pulling it right out" is no direction.
 _ADVERB = r"(?<![A-Za-z])(?i:right)(?=\s+(?i:out|away|after|before|now)(?![A-Za-z]))"
 _OPPOSITE = {"<left>": "<right>", "<right>": "<left>", "<cw>": "<ccw>", "<ccw>": "<cw>"}
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What a change of the clip (a mirror, time reversed) does to its label.
+
+    Attributes:
+        partners: for each task, and each of its classes, the class that its clips then show; ``None`` where they
+            show none, so that they must stay as they are.
+        multilabel: whether a label is any number of classes. A clip may then show a class that no one has
+            labelled, because its mirror image alone is one; so none is changed unless every class has a partner.
+    """
+
+    partners: tuple[tuple[int | None, ...], ...]
+    multilabel: bool = False
+
+    def __call__(self, label: Label) -> Label | None:
+        """The label of the changed clip, or ``None`` if the clip must not be changed."""
+        if isinstance(label, int):
+            return self.partners[0][label]
+        if self.multilabel and None in self.partners[0]:
+            return None
+        tasks = self.partners * len(label) if self.multilabel else self.partners
+        found = [task[one] for task, one in zip(tasks, label, strict=True)]
+        known = tuple(one for one in found if one is not None)
+        return known if len(known) == len(found) else None
+
+    @property
+    def row(self) -> list[int | None]:
+        """The partners as places in a row of logits, where the tasks stand side by side."""
+        places: list[int | None] = []
+        for task in self.partners:
+            start = len(places)
+            places += [None if one is None else start + one for one in task]
+        return places
+
+
+def mirror_space(
+    space: LabelSpace,
+    *,
+    flip: Literal["auto", "on", "off"] = "auto",
+    flip_labels: Mapping[str, str] | None = None,
+) -> Swap:
+    """What a mirror does to the labels; see :func:`mirror_labels`.
+
+    Of several tasks, ``flip_labels`` speaks for those of which it names a class; the others follow ``flip``.
+    """
+    tasks = _divide_pairs(space, flip_labels or {}, option="augment.flip_labels")
+    partners = (mirror_labels(names, flip=flip, flip_labels=pairs) for names, pairs in tasks)
+    return Swap(tuple(partners), space.multilabel)
+
+
+def reverse_space(space: LabelSpace, pairs: Mapping[str, str]) -> Swap:
+    """What playing backwards does to the labels; see :func:`reverse_labels`.
+
+    Of several tasks, each must name its class: a clip whose noun stays the same needs it paired with itself.
+    """
+    tasks = _divide_pairs(space, pairs, option="augment.reverse_labels")
+    return Swap(tuple(reverse_labels(names, own) for names, own in tasks), space.multilabel)
+
+
+def _divide_pairs(
+    space: LabelSpace, pairs: Mapping[str, str], *, option: str
+) -> list[tuple[tuple[str, ...], dict[str, str]]]:
+    """The class names of each task, and the pairs that are about them."""
+    tasks = [space.pick(task).class_names for task in space.tasks] or [space.class_names]
+    for name in pairs:
+        if not any(name in names for names in tasks):
+            raise ConfigError(f"{option}: no class {name!r}: {did_you_mean(name, space.class_names)}")
+    return [(names, {name: other for name, other in pairs.items() if name in names}) for names in tasks]
 
 
 def mirror_labels(

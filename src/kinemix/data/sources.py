@@ -5,7 +5,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,16 +17,15 @@ from kinemix.data.annotations import (
     Listing,
     Part,
     check_paths,
-    collect_class_names,
     describe_missing,
-    index_labels,
-    name_numbers,
     read_class_file,
 )
 from kinemix.data.catalog.base import VIDEO_SUFFIXES, Dataset
 from kinemix.data.catalog.official import OfficialDataset
+from kinemix.data.naming import collect_class_names, collect_task_names, index_labels, name_numbers
 from kinemix.data.splits import describe_split, find_groups, hold_out, make_fold
 from kinemix.errors import ConfigError, DataError
+from kinemix.label_space import LabelSpace
 from kinemix.registry import Shelf
 
 DATASETS: Shelf[Dataset] = Shelf("kinemix.data.catalog", "dataset", Dataset)
@@ -42,7 +41,7 @@ class Splits:
 
     Attributes:
         train, val: who is trained on and who is held out.
-        class_names: of both, in the order of their indices.
+        class_names: of both, in the order of their indices; of the last task, where there are several.
         notices: what the user should know (ignored files, missing videos, groups, classes without samples).
         missing: paths of videos that are listed but not there; they are on neither side.
     """
@@ -52,6 +51,11 @@ class Splits:
     class_names: tuple[str, ...]
     notices: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+
+    @property
+    def space(self) -> LabelSpace:
+        """What is asked about the samples of both."""
+        return self.train.space
 
 
 def open_splits(data: DataConfig) -> Splits:
@@ -69,7 +73,13 @@ def open_splits(data: DataConfig) -> Splits:
         raise ConfigError("data.source: nothing given: name a folder with one folder a class, or a list file")
     listings = [
         list_videos(
-            source, root=data.root, group_by=data.group_by, split=data.split, task=data.task, told_by=option
+            source,
+            root=data.root,
+            group_by=data.group_by,
+            split=data.split,
+            task=data.task,
+            label_separator=data.label_separator,
+            told_by=option,
         )
         for source, option in ((data.source, "data.source"), (data.val_source, "data.val_source"))
         if source is not None
@@ -81,6 +91,7 @@ def open_splits(data: DataConfig) -> Splits:
             listings, names=names, names_from=str(data.class_file), labels_start_at=data.labels_start_at
         )
     )
+    _check_labelled(listings, data)
     missing = check_paths(listings, cure=_cure_of_missing(data.root), max_missing=data.max_missing)
     notices += describe_missing(missing, total=sum(len(listing.entries) for listing in listings))
     pool, held, more = _choose_parts(listings, data)
@@ -90,9 +101,11 @@ def open_splits(data: DataConfig) -> Splits:
     class_names = collect_class_names(
         used, order=names or official, exclude=data.exclude_labels, allow_empty=official is not None
     )
-    pooled = index_labels(pool, class_names, exclude=data.exclude_labels)
+    tasks = collect_task_names(used, class_names)
+    pooled = index_labels(pool, class_names, exclude=data.exclude_labels, task_names=tasks)
     if held is not None:
-        train, val = pooled, index_labels(held, class_names, exclude=data.exclude_labels)
+        train = pooled
+        val = index_labels(held, class_names, exclude=data.exclude_labels, task_names=tasks)
     else:
         train, val, more = _split(pooled, data)
         notices += more
@@ -114,6 +127,8 @@ def open_annotations(
     first_number: int = 0,
     split: str | None = None,
     task: str | None = None,
+    task_names: Mapping[str, tuple[str, ...]] | None = None,
+    label_separator: str | None = None,
     max_missing: float = 0.1,
 ) -> tuple[Annotations, tuple[str, ...]]:
     """Read a dataset to test a run on: labels become indices into the run's class names.
@@ -128,7 +143,8 @@ def open_annotations(
         exclude_labels: classes of the data to leave out.
         class_file: names in the order of the numbers, where ``class_names`` are not all of them.
         first_number: number of the run's first class, where its names are numbers.
-        split, task, max_missing: as in :class:`kinemix.config.DataConfig`.
+        split, task, label_separator, max_missing: as in :class:`kinemix.config.DataConfig`.
+        task_names: class names of the run's tasks, where it has several; ``class_names`` are those of the last.
 
     Returns:
         The samples, and notices for the user.
@@ -136,13 +152,21 @@ def open_annotations(
     Raises:
         DataError: as :func:`open_splits`; a class that the run does not know; no sample in that part.
     """
-    listing = list_videos(source, root=root, group_by=None, split=split, task=task, told_by="DATA")
+    listing = list_videos(
+        source,
+        root=root,
+        group_by=None,
+        split=split,
+        task=task,
+        label_separator=label_separator,
+        told_by="DATA",
+    )
     if class_file is not None:
         names, names_from = read_class_file(class_file), class_file
     else:
         names, names_from = tuple(class_names), "the model"
         if all(re.fullmatch(r"0|[1-9]\d*", name) for name in names):
-            labels = [entry.label for entry in listing.entries if entry.label.isdecimal()]
+            labels = [one for entry in listing.entries for one in entry.classes if one.isdecimal()]
             names = tuple(map(str, range(first_number, max(map(int, (*names, *labels))) + 1)))
             labels_start_at = first_number if labels_start_at is None else labels_start_at
     (listing,) = name_numbers([listing], names=names, names_from=names_from, labels_start_at=labels_start_at)
@@ -153,7 +177,8 @@ def open_annotations(
     elif part not in ("auto", "all"):
         raise DataError(f"{source}: has no part {part!r}; {_name_parts(listing)}")
     missing = check_paths([listing], cure=_cure_of_missing(root), max_missing=max_missing)
-    annotations = _leave_out(index_labels(listing, class_names, exclude=exclude_labels), missing)
+    annotations = index_labels(listing, class_names, exclude=exclude_labels, task_names=task_names)
+    annotations = _leave_out(annotations, missing)
     if not annotations.samples:
         raise DataError(f"{source}: no samples are left after data.exclude_labels: leave fewer out")
     notices = describe_missing(missing, total=len(listing.entries))
@@ -167,6 +192,7 @@ def list_videos(
     group_by: str | None,
     split: str | None = None,
     task: str | None = None,
+    label_separator: str | None = None,
     told_by: str = "data.source",
 ) -> Listing:
     """What a source holds, whatever kind of dataset it is.
@@ -176,7 +202,7 @@ def list_videos(
     Args:
         source: as above.
         root, group_by: as in :meth:`Dataset.list_videos`.
-        split, task: as in :class:`kinemix.config.DataConfig`; datasets with published splits know them.
+        split, task, label_separator: as in :class:`kinemix.config.DataConfig`; not every dataset knows them.
         told_by: option or argument that named the source, for messages.
 
     Raises:
@@ -192,17 +218,23 @@ def list_videos(
             f"{path}: one video is no dataset: name a folder with one folder a class, or a list file of paths "
             "and labels"
         )
+    official = issubclass(kind, OfficialDataset)
+    takes = {"split", "task"} if official else kind.takes
+    given = {"split": split, "task": task, "label_separator": label_separator}
+    options = {option: value for option, value in given.items() if value is not None}
+    if refused := options.keys() - takes:
+        option = min(refused)
+        cure = (
+            "or write a list" if option == "label_separator" else f"or name the dataset, as in ucf101:{path}"
+        )
+        raise ConfigError(
+            f"data.{option}={options[option]}: {path} is read as {kind.name!r}, which has none: leave it out, {cure}"
+        )
     if issubclass(kind, OfficialDataset):
         listing = kind.list_split(path, root=root, split=split, task=task)
         found = f"{path}: read as {kind.facts.title} ('folder:{path}' reads class folders only)"
         return listing if named else replace(listing, notices=(found, *listing.notices))
-    for option, value in (("split", split), ("task", task)):
-        if value is not None:
-            raise ConfigError(
-                f"data.{option}={value}: {path} is read as {kind.name!r}, which has none: leave it out, or name "
-                f"the dataset, as in ucf101:{path}"
-            )
-    return kind.list_videos(path, root=root, group_by=group_by)
+    return kind.list_videos(path, root=root, group_by=group_by, **options)
 
 
 def list_published_splits(source: str) -> tuple[str, ...]:
@@ -265,6 +297,20 @@ def _choose_parts(listings: Sequence[Listing], data: DataConfig) -> tuple[Listin
     return _select(pool, ["train"]), _select(pool, [chosen]), notices
 
 
+def _check_labelled(listings: Sequence[Listing], data: DataConfig) -> None:
+    for listing in listings:
+        bare = next((entry for entry in listing.entries if not entry.label), None)
+        if bare is not None and not listing.multilabel:
+            raise DataError(
+                f"{bare.place}: no label: nothing can be learnt from data.split={data.split or listing.split}; "
+                "kinemix test RUN DATA makes a submission from it"
+            )
+    if data.class_file is not None and len(listings[0].asked) > 1:
+        raise ConfigError(
+            "data.class_file: names the classes of one task; with several, write names in the list"
+        )
+
+
 def _select(listing: Listing, parts: Sequence[Part]) -> Listing:
     selected = listing.select(parts)
     if not selected.entries:
@@ -278,7 +324,7 @@ def _name_parts(listing: Listing) -> str:
 
 def _split(pooled: Annotations, data: DataConfig) -> tuple[Annotations, Annotations, list[str]]:
     pooled, groups, notices = _find_groups(pooled, data.group_by)
-    labels = [sample.label for sample in pooled.samples]
+    labels = pooled.strata
     if data.folds is not None:
         sides = make_fold(labels, folds=data.folds, fold=data.fold, seed=data.split_seed, groups=groups)
     else:

@@ -137,7 +137,7 @@ def describe_split(train: Annotations, val: Annotations) -> tuple[str, ...]:
         ("training", train, "the model cannot learn them"),
         ("validation", val, "its accuracy says nothing of them"),
     ):
-        present = {sample.label for sample in annotations.samples}
+        present = {label for sample in annotations.samples for label in sample.classes}
         absent = [name for label, name in enumerate(annotations.class_names) if label not in present]
         if absent:
             shown = ", ".join(absent[:10]) + (f", ... ({len(absent)} in all)" if len(absent) > 10 else "")

@@ -23,7 +23,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from kinemix.config import AugmentConfig, InputSpec, Protocol
-from kinemix.data.mirror import mirror_labels, reverse_labels
+from kinemix.data.annotations import Label
+from kinemix.data.mirror import mirror_space, reverse_space
+from kinemix.label_space import LabelSpace
 from kinemix.types import Video
 
 FloatVideo: TypeAlias = Float[Tensor, "T C H W"]
@@ -37,16 +39,16 @@ class TrainTransform:
     Args:
         protocol: size, colour, normalisation and frame differencing; the test reads the same object.
         augment: what is drawn at random.
-        class_names: K names, for the mirror's labels.
+        space: the classes, for the mirror's labels.
 
     Raises:
         ConfigError: ``augment.flip_labels`` or ``reverse_labels`` does not fit the class names.
     """
 
-    def __init__(self, *, protocol: Protocol, augment: AugmentConfig, class_names: Sequence[str]) -> None:
+    def __init__(self, *, protocol: Protocol, augment: AugmentConfig, space: LabelSpace) -> None:
         self.protocol, self.augment = protocol, augment
-        self.mirrors = mirror_labels(class_names, flip=augment.flip, flip_labels=augment.flip_labels)
-        self.reversals = reverse_labels(class_names, augment.reverse_labels)
+        self.mirror = mirror_space(space, flip=augment.flip, flip_labels=augment.flip_labels)
+        self.reverse = reverse_space(space, augment.reverse_labels)
         spec = protocol.input
         self._random_resized_crop = _build_random_crop(augment, spec)
         self._jitter = _build_jitter(augment)
@@ -54,12 +56,12 @@ class TrainTransform:
         # A value of 0 is the mean colour in network units, and "no change" for differences.
         self._erase = v2.RandomErasing(p=augment.erase, value=0.0) if augment.erase else None
 
-    def __call__(self, frames: Video, label: int, generator: torch.Generator) -> tuple[FloatVideo, int]:
+    def __call__(self, frames: Video, label: Label, generator: torch.Generator) -> tuple[FloatVideo, Label]:
         """One augmented clip.
 
         Args:
             frames: T 3 H W, uint8, RGB.
-            label: class index.
+            label: as :meth:`kinemix.data.annotations.Annotations.read_label` gives it.
             generator: the only source of randomness.
 
         Returns:
@@ -71,13 +73,13 @@ class TrainTransform:
             torch.default_generator.manual_seed(seed)
             return self._augment(frames, label)
 
-    def _augment(self, frames: Video, label: int) -> tuple[FloatVideo, int]:
+    def _augment(self, frames: Video, label: Label) -> tuple[FloatVideo, Label]:
         spec = self.protocol.input
         frames = self._crop(frames)
-        mirrored = self.mirrors[label]
+        mirrored = self.mirror(label)
         if mirrored is not None and torch.rand(()) < 0.5:
             frames, label = F.horizontal_flip(frames), mirrored
-        backwards = self.reversals[label]
+        backwards = self.reverse(label)
         if backwards is not None and torch.rand(()) < 0.5:
             frames, label = frames.flip(0), backwards
         clip = to_unit_range(frames, gray=spec.color == "gray")

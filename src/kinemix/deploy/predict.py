@@ -5,7 +5,7 @@ what was measured.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +21,7 @@ from kinemix.data.views import FrameReader, Order, read_views
 from kinemix.errors import CheckpointError, ConfigError, KinemixError, LayoutError
 from kinemix.evaluate.evaluator import check_finite, score_views
 from kinemix.evaluate.protocol import describe_protocol, protocol_from_dict
+from kinemix.label_space import LabelSpace, label_space_from_dict
 from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
 from kinemix.models.video import VideoModel
 from kinemix.types import Video
@@ -35,13 +36,18 @@ class Prediction:
 
     Attributes:
         label: name of the class.
-        score: its probability, the softmax over all classes.
+        score: its probability: the softmax over all classes of its task; where a video may have several classes,
+            the sigmoid, by itself.
         logit: what the network gave, averaged over views.
+        task: that the class belongs to, where the network has several.
+        present: whether the score reaches the threshold, where a video may have several classes.
     """
 
     label: str
     score: float
     logit: float
+    task: str | None = None
+    present: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,7 @@ class Recogniser:
     Args:
         model: clips to logits.
         protocol: how a video becomes clips.
-        class_names: K names.
+        space: what its K logits are about.
         mirrored_labels: for each class, that of its mirror image; only ten crops need it.
         short_side: decode to this short side first, as in training.
         reader: video decoder.
@@ -71,45 +77,61 @@ class Recogniser:
         model: VideoModel,
         *,
         protocol: Protocol,
-        class_names: Sequence[str],
+        space: LabelSpace,
         mirrored_labels: Sequence[int | None] | None = None,
         short_side: int | None = None,
         reader: Backend = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
         self.model = model.to(device).eval()
-        self.protocol, self.class_names = protocol, tuple(class_names)
+        self.protocol, self.space = protocol, space
         self.mirrored_labels = mirrored_labels
         self.short_side, self.reader, self.device = short_side, reader, torch.device(device)
 
-    def predict(self, video: VideoLike, *, top: int = 5, order: Order = "forward") -> list[Prediction]:
-        """The likeliest classes of one video, best first.
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, of all tasks one after the other."""
+        return self.space.class_names
+
+    def predict(
+        self, video: VideoLike, *, top: int = 5, threshold: float = 0.5, order: Order = "forward"
+    ) -> list[Prediction]:
+        """The likeliest classes of one video, best first; of several tasks, those of one after the other.
 
         Args:
             video: a file, a folder of frames, or a tensor ``T C H W`` of RGB frames: uint8, or floats from 0
                 to 1.
-            top: how many; all classes where there are fewer.
+            top: how many of each task; all classes where there are fewer.
+            threshold: score from which a class is present, where a video may have several: all those are named,
+                also beyond ``top``.
             order: play the sampled frames ``forward``, in ``reverse``, or in one ``shuffle``.
 
         Raises:
             UnreadableVideoError: the file gives no frames.
             LayoutError: the tensor has another layout or range.
-            ConfigError: ``top`` below 1.
+            ConfigError: ``top`` below 1, or a threshold that no score can miss or reach.
         """
-        return self._rank(self.score(video, order=order), top)
+        _check_ranking(top, threshold)
+        return self._rank(self.score(video, order=order), top, threshold)
 
     def predict_files(
-        self, paths: Iterable[str | PathLike[str]], *, top: int = 5, order: Order = "forward"
+        self,
+        paths: Iterable[str | PathLike[str]],
+        *,
+        top: int = 5,
+        threshold: float = 0.5,
+        order: Order = "forward",
     ) -> Iterator[Answer]:
         """Answers for many files, one after the other; a file that cannot be read does not stop the others.
 
         Raises:
-            ConfigError: ``top`` below 1.
+            ConfigError: as :meth:`predict`.
         """
-        _check_top(top)
+        _check_ranking(top, threshold)
         for path in paths:
             try:
-                yield Answer(path=str(path), predictions=tuple(self.predict(path, top=top, order=order)))
+                found = self.predict(path, top=top, threshold=threshold, order=order)
+                yield Answer(path=str(path), predictions=tuple(found))
             except KinemixError as error:
                 yield Answer(path=str(path), error=str(error))
 
@@ -126,6 +148,7 @@ class Recogniser:
             self.model,
             views[None],
             protocol=self.protocol,
+            space=self.space,
             mirrored_labels=self.mirrored_labels,
             device=self.device,
         )
@@ -134,7 +157,7 @@ class Recogniser:
 
     def __repr__(self) -> str:
         name = self.model.description.get("name", self.model.description.get("backbone"))
-        return f"Recogniser({name}, {len(self.class_names)} classes, {describe_protocol(self.protocol)})"
+        return f"Recogniser({name}, {self.space.describe()}, {describe_protocol(self.protocol)})"
 
     def _open(self, video: VideoLike) -> FrameReader:
         if isinstance(video, Tensor):
@@ -143,14 +166,28 @@ class Recogniser:
             raise LayoutError(_explain_kind(video))
         return open_video(video, backend=self.reader, short_side=self.short_side)
 
-    def _rank(self, logits: Float[Tensor, " K"], top: int) -> list[Prediction]:
-        _check_top(top)
-        scores = logits.softmax(dim=0)
-        best = logits.argsort(descending=True, stable=True)[:top].tolist()
+    def _rank(self, logits: Float[Tensor, " K"], top: int, threshold: float) -> list[Prediction]:
+        if self.space.multilabel:
+            found = _rank_classes(logits, logits.sigmoid(), self.class_names)
+            judged = [replace(one, present=one.score >= threshold) for one in found]
+            return [one for rank, one in enumerate(judged) if rank < top or one.present]
+        if not self.space.tasks:
+            return _rank_classes(logits, logits.softmax(dim=0), self.class_names)[:top]
         return [
-            Prediction(label=self.class_names[k], score=float(scores[k]), logit=float(logits[k]))
-            for k in best
+            replace(one, task=task)
+            for task, place in self.space.places.items()
+            for one in _rank_classes(logits[place], logits[place].softmax(dim=0), self.class_names[place])[
+                :top
+            ]
         ]
+
+
+def _rank_classes(
+    logits: Float[Tensor, " K"], scores: Float[Tensor, " K"], class_names: Sequence[str]
+) -> list[Prediction]:
+    """All classes of one task, the best first; equal logits rank by class number."""
+    best = logits.argsort(descending=True, stable=True).tolist()
+    return [Prediction(label=class_names[k], score=float(scores[k]), logit=float(logits[k])) for k in best]
 
 
 def load(
@@ -180,7 +217,7 @@ def load(
     return Recogniser(
         model,
         protocol=protocol_from_dict(metadata["protocol"]),
-        class_names=metadata["class_names"],
+        space=label_space_from_dict(metadata["class_names"], metadata.get("label_space", {})),
         mirrored_labels=metadata.get("mirrored_labels"),
         short_side=metadata.get("config", {}).get("data", {}).get("short_side"),
         reader=reader,
@@ -261,6 +298,8 @@ def _explain_kind(video: object) -> str:
     return wanted
 
 
-def _check_top(top: int) -> None:
+def _check_ranking(top: int, threshold: float) -> None:
     if top < 1:
         raise ConfigError(f"top is {top}: ask for 1 answer or more")
+    if not 0 < threshold < 1:
+        raise ConfigError(f"threshold is {threshold}: a score lies between 0 and 1, and so must it")

@@ -106,9 +106,12 @@ def train_each_split(
                 device="cpu" if each.machine.accelerator == "cpu" else None,
             )
             protocol_line = measurement.scores.describe_protocol()
-            metrics = measurement.metrics
             result = SplitResult(
-                split=name, run=name, epoch=measurement.epoch, count=metrics.count, figures=metrics.summary()
+                split=name,
+                run=name,
+                epoch=measurement.epoch,
+                count=len(measurement.scores.ids),
+                figures=measurement.summary(),
             )
         else:
             check_same_run(read_run_config(directory / name), settle_config(each), path=directory / name)

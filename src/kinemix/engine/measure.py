@@ -20,13 +20,23 @@ from kinemix.engine.settle import make_absolute, make_paths_absolute
 from kinemix.engine.unreadable import check_unreadable
 from kinemix.errors import CheckpointError, ConfigError, DataError
 from kinemix.evaluate.evaluator import evaluate
-from kinemix.evaluate.metrics import Metrics, metrics_to_dict
+from kinemix.evaluate.metrics import AnyMetrics, Metrics, metrics_to_dict
 from kinemix.evaluate.named_protocols import apply_protocol, find_protocol
 from kinemix.evaluate.protocol import check_mirrors, override_views, protocol_from_dict, protocol_to_dict
 from kinemix.evaluate.scores import Scores, write_scores
+from kinemix.evaluate.submission import check_space, write_submission
+from kinemix.label_space import LabelSpace, label_space_from_dict
 from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
 
-_OF_OTHER_DATA = {"root", "class_file", "labels_start_at", "exclude_labels", "split", "task"}
+_OF_OTHER_DATA = {
+    "root",
+    "class_file",
+    "labels_start_at",
+    "exclude_labels",
+    "split",
+    "task",
+    "label_separator",
+}
 """Options that make no sense for what the run held out: it is what it is."""
 
 
@@ -36,8 +46,8 @@ class Measurement:
 
     Attributes:
         scores: every logit.
-        metrics: the figures.
-        scores_path, metrics_path: the files that were written.
+        metrics: the figures; ``None`` where nobody here knows the labels.
+        scores_path, metrics_path, submission_path: the files that were written.
         checkpoint: the folder of the weights.
         epoch: epochs that they were trained for.
         chosen_on: whether these very samples chose the checkpoint among the epochs.
@@ -45,13 +55,31 @@ class Measurement:
     """
 
     scores: Scores
-    metrics: Metrics
+    metrics: AnyMetrics | None
     scores_path: Path
     metrics_path: Path
+    submission_path: Path | None
     checkpoint: Path
     epoch: int
     chosen_on: bool
     notices: tuple[str, ...]
+
+    def summary(self) -> dict[str, float]:
+        """The figures that are one number each; none where nobody knows the labels."""
+        return {} if self.metrics is None else self.metrics.summary()
+
+    @property
+    def accuracies(self) -> Metrics:
+        """The figures of a test that asks one question, with one answer.
+
+        Raises:
+            DataError: it asks another kind of question, or nobody knows the answers.
+        """
+        if not isinstance(self.metrics, Metrics):
+            raise DataError(
+                f"{self.checkpoint}: asks about {self.scores.space.describe()}: not one label a video"
+            )
+        return self.metrics
 
 
 def measure_run(
@@ -65,6 +93,7 @@ def measure_run(
     keep_views: bool = False,
     order: Order = "forward",
     data_options: Mapping[str, Any] | None = None,
+    submission: str | Path | None = None,
     batch_size: int = 8,
     workers: int = 2,
     device: torch.device | str | None = None,
@@ -81,6 +110,7 @@ def measure_run(
         keep_views: write the logits of every view too.
         order: of each clip's frames.
         data_options: fields of :class:`kinemix.config.DataConfig`, if other than the run's.
+        submission: file for the EPIC-Kitchens-55 challenge (:mod:`kinemix.evaluate.submission`), to be written too.
         batch_size: videos at a time.
         workers: loader processes.
         device: by default CUDA where there is one.
@@ -95,15 +125,18 @@ def measure_run(
         raise ConfigError(f"data.{misplaced[0]}: says how DATA is read, so name them: kinemix test RUN DATA")
     folder = find_checkpoint(Path(run), checkpoint)
     model, metadata = load_checkpoint(folder)
-    views, class_names, data = read_metadata(folder, metadata)
+    views, space, data = read_metadata(folder, metadata)
+    if submission is not None:
+        check_space(space)
+        options["max_missing"] = 0.0  # a submission answers every segment
     if protocol is not None:
         views = apply_protocol(views, protocol)
     views = override_views(views, num_clips=num_clips, num_crops=num_crops)
-    check_mirrors(views, metadata.get("mirrored_labels"), class_names)
+    check_mirrors(views, metadata.get("mirrored_labels"), space.class_names)
     source = make_absolute(source)
     first_number = data.labels_start_at or 0
-    data = settle_test_data(data, source, options)
-    annotations, notices = open_test_samples(source, data, class_names, first_number=first_number)
+    data = settle_test_data(data, source, options, space)
+    annotations, notices = open_test_samples(source, data, space, first_number=first_number)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     loader = build_test_loader(
         annotations,
@@ -121,7 +154,8 @@ def measure_run(
             model.to(device),
             loader,
             ids=[sample.name for sample in annotations.samples],
-            class_names=class_names,
+            uids=_list_uids(annotations),
+            space=space,
             protocol=views,
             mirrored_labels=metadata.get("mirrored_labels"),
             order=order,
@@ -131,15 +165,18 @@ def measure_run(
             on_batch=bar.advance,
         )
     check_unreadable(dict(scores.unreadable), total=len(annotations), limit=data.max_unreadable)
-    metrics = scores.metrics()
+    metrics = scores.metrics() if scores.labelled else None
     name = protocol if num_clips is None and num_crops is None else None
-    stem = name_test(folder, views, order=order, source=source, protocol=name)
+    stem = name_test(folder, views, order=order, source=source, split=data.split, protocol=name)
     scores_path, metrics_path = _write(stem, scores, metrics, views, source=source)
+    if submission is not None:
+        write_submission(scores, Path(submission))
     return Measurement(
         scores=scores,
         metrics=metrics,
         scores_path=scores_path,
         metrics_path=metrics_path,
+        submission_path=None if submission is None else Path(submission),
         checkpoint=folder,
         epoch=metadata.get("epoch", 0),
         chosen_on=source is None and folder.name == "best",
@@ -156,48 +193,62 @@ def _compare_size(views: Protocol, name: str | None) -> tuple[str, ...]:
     return (f"{name} is {size} px in the paper; this network sees {ours}",)
 
 
-def read_metadata(folder: Path, metadata: dict[str, Any]) -> tuple[Protocol, tuple[str, ...], DataConfig]:
-    """Protocol, class names and data of the run that a checkpoint belongs to.
+def _list_uids(annotations: Annotations) -> list[str]:
+    """The dataset's own names of the samples, where all have one."""
+    uids = [sample.id for sample in annotations.samples if sample.id is not None]
+    return uids if len(uids) == len(annotations) else []
+
+
+def read_metadata(folder: Path, metadata: dict[str, Any]) -> tuple[Protocol, LabelSpace, DataConfig]:
+    """Protocol, classes and data of the run that a checkpoint belongs to.
 
     Raises:
         CheckpointError: it was written by no run.
     """
     try:
         protocol = protocol_from_dict(metadata["protocol"])
-        return protocol, tuple(metadata["class_names"]), from_dict(DataConfig, metadata["config"]["data"])
+        space = label_space_from_dict(metadata["class_names"], metadata.get("label_space", {}))
+        return protocol, space, from_dict(DataConfig, metadata["config"]["data"])
     except KeyError as error:
         raise CheckpointError(
             f"{folder}: a network without {error}; give a run directory of `kinemix train`"
         ) from error
 
 
-def settle_test_data(data: DataConfig, source: str | None, options: Mapping[str, Any]) -> DataConfig:
+def settle_test_data(
+    data: DataConfig, source: str | None, options: Mapping[str, Any], space: LabelSpace
+) -> DataConfig:
     """How the data are read: as in the run, unless the options say otherwise.
 
     What belongs to lists alone is passed on from the run's list to another list, not to a folder.
     """
     if source is None:
         return replace(data, **options)
+    if space.tasks and "task" in options:
+        raise ConfigError(
+            f"data.task={options['task']}: the run answers {', '.join(space.tasks)} together: leave it out"
+        )
     lists = [locate_source(one)[1].is_file() for one in (data.source, source)]
     if not all(lists):
-        data = replace(data, root=None, labels_start_at=None, class_file=None)
+        data = replace(data, root=None, labels_start_at=None, class_file=None, label_separator=None)
     # The run's split belongs to its data; other data has its own first one.
-    data = replace(data, split=None)
+    data = replace(data, split=None, task=",".join(space.tasks) or data.task)
     return make_paths_absolute(replace(data, source=source, **options))
 
 
 def open_test_samples(
-    source: str | None, data: DataConfig, class_names: tuple[str, ...], *, first_number: int
+    source: str | None, data: DataConfig, space: LabelSpace, *, first_number: int
 ) -> tuple[Annotations, tuple[str, ...]]:
     """The samples that a run is tested on, and what the user should know about them.
 
     Raises:
         DataError: they cannot be opened, or the run's own are not what they were.
     """
+    leading = space.pick(space.leading) if space.leading is not None else space
     if source is not None:
-        return open_annotations(
+        annotations, notices = open_annotations(
             source,
-            class_names=class_names,
+            class_names=leading.class_names,
             root=data.root,
             labels_start_at=data.labels_start_at,
             exclude_labels=data.exclude_labels,
@@ -205,17 +256,34 @@ def open_test_samples(
             first_number=first_number,
             split=data.split,
             task=data.task,
+            task_names={task: space.pick(task).class_names for task in space.tasks} or None,
+            label_separator=data.label_separator,
             max_missing=data.max_missing,
         )
+        _check_questions(source, annotations.space, space)
+        return annotations, notices
     cure = "name the data: kinemix test RUN DATA"
     if not locate_source(data.source)[1].exists():
         raise DataError(f"{data.source}: the run's own data are no longer there; {cure}")
     splits = open_splits(data)
     if not len(splits.val):
         raise DataError(f"{data.source}: the run held nothing out; {cure}")
-    if splits.class_names != class_names:
+    if splits.space != space:
         raise DataError(f"{data.source}: its classes have changed since the run; {cure}")
     return splits.val, splits.notices
+
+
+def _check_questions(source: str, asked: LabelSpace, learnt: LabelSpace) -> None:
+    """Raise a :class:`ConfigError` unless the data ask what the run has learnt."""
+    if asked.multilabel != learnt.multilabel:
+        kinds = ("one label a sample", "any number of labels a sample")
+        cure = "leave data.label_separator out" if asked.multilabel else "set data.label_separator"
+        raise ConfigError(
+            f"{source}: has {kinds[asked.multilabel]}, the run has learnt {kinds[learnt.multilabel]}: {cure}"
+        )
+    if asked.tasks != learnt.tasks:
+        names = [", ".join(space.tasks) or "one question" for space in (asked, learnt)]
+        raise ConfigError(f"{source}: asks {names[0]}, the run has learnt {names[1]}: leave data.task out")
 
 
 def name_test(
@@ -224,6 +292,7 @@ def name_test(
     *,
     order: Order = "forward",
     source: str | None = None,
+    split: str | None = None,
     protocol: str | None = None,
 ) -> Path:
     """Where the files of a test lie, without their suffix: in the run directory, also where a checkpoint was named.
@@ -233,20 +302,21 @@ def name_test(
         views: how videos are shown.
         order: of the frames.
         source: absolute, of other data than what the run held out.
+        split: of the other data, if one was named.
         protocol: name of the views, if they have one.
     """
     folder = checkpoint.parent if checkpoint.name in ("best", "last") else checkpoint
     shape = f"{views.num_frames}x{views.num_clips}x{views.num_crops}"
     if views.crop_size != "input":
         shape += f"-{views.crop_size}"
-    parts = ["test", _name_source(source), protocol or shape]
+    parts = ["test", _name_source(source), *([split] if source and split else []), protocol or shape]
     parts += ["last"] if checkpoint.name == "last" else []
     parts += [order] if order != "forward" else []
     return folder / "-".join(parts)
 
 
 def _write(
-    stem: Path, scores: Scores, metrics: Metrics, protocol: Protocol, *, source: str | None
+    stem: Path, scores: Scores, metrics: AnyMetrics | None, protocol: Protocol, *, source: str | None
 ) -> tuple[Path, Path]:
     scores_path, metrics_path = (stem.with_name(stem.name + end) for end in (".parquet", ".json"))
     content = {
@@ -256,7 +326,7 @@ def _write(
         "source": source,
         "model": scores.model,
         "unreadable": scores.unreadable,
-        **metrics_to_dict(metrics),
+        **({} if metrics is None else metrics_to_dict(metrics)),
     }
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_scores(scores, scores_path)

@@ -44,7 +44,7 @@ def group_parameters(
         policy: ``uniform``, or one of :data:`POLICIES`.
         lr_scales: further factors on the rate, by shell patterns of the parameters' paths
             (:func:`find_scale`).
-        classifier: path of the layer that gives the logits.
+        classifier: path of the layer that gives the logits, or that holds the layers that do.
 
     Raises:
         ConfigError: an unknown policy.
@@ -80,7 +80,7 @@ def classify_parameters(
         weight = getattr(model.get_submodule(layer), "weight", None)
         is_bias = name.startswith("bias")
         kind: Kind
-        if layer == classifier:
+        if classifier is not None and f"{layer}.".startswith(f"{classifier}."):
             kind = "classifier bias" if is_bias else "classifier weight"
         elif isinstance(weight, Tensor) and weight.ndim <= 1:
             kind = "norm"

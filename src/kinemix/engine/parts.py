@@ -1,6 +1,5 @@
 """What a run is made of, built in the order in which mistakes are cheapest: nothing on disk is touched yet."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from kinemix.config import TrainConfig
 from kinemix.data.annotations import Annotations
 from kinemix.data.loader import TestLoader, TrainLoader, build_test_loader, build_train_loader
-from kinemix.data.mirror import mirror_labels
+from kinemix.data.mirror import mirror_space
 from kinemix.data.mixing import ClipMixer
 from kinemix.data.multigrid import Phase, plan_phases, spread_milestones
 from kinemix.data.sources import Splits, open_splits
@@ -26,6 +25,7 @@ from kinemix.engine.weight_average import average_weights
 from kinemix.errors import ConfigError
 from kinemix.evaluate.protocol import build_protocol, check_mirrors
 from kinemix.evaluate.support import explain_bfloat16
+from kinemix.label_space import LabelSpace
 from kinemix.models.checkpoint import JSON_NAME
 from kinemix.models.recompute import recompute_blocks_
 from kinemix.models.transfer import Transfer, start_from_
@@ -89,13 +89,15 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     objective = _build_objective(config, splits.train)
     torch.manual_seed(config.seed)
     model = build_model(
-        config, num_classes=len(splits.class_names), pretrained=config.pretrained and not resumable
+        config,
+        num_classes=dict(splits.space.tasks) or len(splits.class_names),
+        pretrained=config.pretrained and not resumable,
     )
     transfer = None
     if config.init_from is not None and not resumable:
-        transfer = start_from_(model, config.init_from, class_names=splits.class_names)
+        transfer = start_from_(model, config.init_from, class_names=splits.space.class_names)
     protocol = build_protocol(config.protocol, input_spec=model.input_spec)
-    check_mirrors(protocol, find_mirrors(config, splits.class_names), splits.class_names)
+    check_mirrors(protocol, find_mirrors(config, splits.space), splits.space.class_names)
     config = replace(config, protocol=protocol, size=protocol.input.size, color=protocol.input.color)
     phases = _plan_phases(config, model)
     train_loader, val_loader = _build_loaders(fabric, config, splits, phases)
@@ -124,13 +126,11 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
 
 def _build_objective(config: TrainConfig, annotations: Annotations) -> Objective:
     space, optim = annotations.space, config.optim
-    counts = Counter(sample.label for sample in annotations.samples)
     return Objective(
         space=space,
         label_smoothing=optim.label_smoothing,
-        class_weights=weigh_classes(
-            optim.class_weights, counts=[counts[k] for k in range(len(space.class_names))], space=space
-        ),
+        task_weights=optim.task_weights,
+        class_weights=weigh_classes(optim.class_weights, counts=annotations.count_classes(), space=space),
     )
 
 
@@ -233,8 +233,8 @@ def _plan_phases(config: TrainConfig, model: VideoModel) -> tuple[Phase, ...]:
     )
 
 
-def find_mirrors(config: TrainConfig, class_names: Sequence[str]) -> list[int | None]:
-    """For each class that of its mirror image, which ten crops need; ``None`` where there is none."""
+def find_mirrors(config: TrainConfig, space: LabelSpace) -> list[int | None]:
+    """For each of the K classes that of its mirror image, which ten crops need; ``None`` where there is none."""
     augment = config.augment
     flip = "auto" if augment.flip == "off" else augment.flip
-    return list(mirror_labels(class_names, flip=flip, flip_labels=augment.flip_labels))
+    return mirror_space(space, flip=flip, flip_labels=augment.flip_labels).row

@@ -33,9 +33,10 @@ from kinemix.engine.training_state import (
 from kinemix.engine.unreadable import UnreadableList
 from kinemix.engine.validation import validate
 from kinemix.errors import KinemixError
-from kinemix.evaluate.metrics import Metrics
+from kinemix.evaluate.metrics import AnyMetrics
 from kinemix.evaluate.protocol import protocol_to_dict
 from kinemix.evaluate.scores import Scores
+from kinemix.label_space import label_space_to_dict
 from kinemix.models.checkpoint import JSON_NAME
 
 
@@ -248,7 +249,7 @@ class Run:
         due = time.monotonic() - self._saved_at > 60 * self.config.save_minutes
         return bool(self.fabric.broadcast(due)) if self.fabric.world_size > 1 else due
 
-    def save_last(self, metrics: Metrics | None = None) -> None:
+    def save_last(self, metrics: AnyMetrics | None = None) -> None:
         """Save everything that it takes to go on from here."""
         mine = {"position": asdict(self.position), "rng": collect_rng_state()}
         state = {
@@ -270,12 +271,13 @@ class Run:
         state = f"and saved after step {done}" if done == saved else f"after step {done}, saved after {saved}"
         return f"stopped {state}; to go on: {command}"
 
-    def _write(self, name: str, metrics: Metrics | None, state: dict[str, Any] | None = None) -> None:
+    def _write(self, name: str, metrics: AnyMetrics | None, state: dict[str, Any] | None = None) -> None:
         position = self.position
         metadata = {
             "protocol": protocol_to_dict(self.config.protocol),
-            "class_names": list(self.splits.class_names),
-            "mirrored_labels": find_mirrors(self.config, self.splits.class_names),
+            "class_names": list(self.splits.space.class_names),
+            "label_space": label_space_to_dict(self.splits.space),
+            "mirrored_labels": find_mirrors(self.config, self.splits.space),
             "config": to_dict(self.config),
             "epoch": position.epoch,
             "iteration": position.iteration,
@@ -339,7 +341,7 @@ class Run:
         if self._stop.requested and self.fabric.world_size == 1:
             raise Interrupted(self.tell_how_to_resume())
 
-    def _log_validation(self, scores: Scores, metrics: Metrics) -> None:
+    def _log_validation(self, scores: Scores, metrics: AnyMetrics) -> None:
         if self._log is not None:
             logits, labels = torch.from_numpy(scores.logits), torch.from_numpy(scores.labels)
             self._log.write(
@@ -380,7 +382,7 @@ class Run:
         train, val = len(self.splits.train), len(self.splits.val)
         begin = f"resuming after step {self.position.iteration}" if resumed else "training"
         self._bar.say(
-            f"{begin}: {self.config.model}, {len(self.splits.class_names)} classes, {train} videos, "
+            f"{begin}: {self.config.model}, {self.splits.space.describe()}, {train} videos, "
             f"{val} held out; everything goes to {self.directory}"
         )
 
@@ -401,5 +403,10 @@ def _add_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
-def _list_samples(annotations: Annotations) -> Iterator[tuple[str, int, str]]:
-    return ((s.name, s.label, annotations.class_names[s.label]) for s in annotations.samples)
+def _list_samples(annotations: Annotations) -> Iterator[tuple[str, str, str]]:
+    """Name, labels and class names of every sample, with bars between several."""
+    for index, sample in enumerate(annotations.samples):
+        label = annotations.read_label(index)
+        numbers = (label,) if isinstance(label, int) else label
+        names = [annotations.space.class_names[k] for k in annotations.list_classes(index)]
+        yield sample.name, "|".join(map(str, numbers)), "|".join(names)

@@ -1,5 +1,6 @@
 """Before a run: values that can be checked without opening anything, paths made absolute, the model built."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     )
 
 
-def build_model(config: TrainConfig, *, num_classes: int, pretrained: bool) -> VideoModel:
+def build_model(config: TrainConfig, *, num_classes: int | Mapping[str, int], pretrained: bool) -> VideoModel:
     """The model that a config asks for.
 
     Raises:
@@ -124,6 +125,11 @@ def build_model(config: TrainConfig, *, num_classes: int, pretrained: bool) -> V
     options: dict[str, Any] = dict(config.model_options)
     if config.color is not None:
         options["color"] = config.color
+    if not isinstance(num_classes, int):
+        leading = list(num_classes)[-1]
+        options["task_bias"] = leading if config.task_bias == "auto" else config.task_bias
+    elif config.task_bias not in ("auto", None):
+        raise ConfigError(f"task_bias is {config.task_bias!r}: there is one task only: set data.task")
     return create_model(
         config.model,
         num_classes=num_classes,

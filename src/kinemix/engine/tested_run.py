@@ -24,6 +24,7 @@ from kinemix.engine.measure import (
 from kinemix.engine.settle import make_absolute
 from kinemix.errors import CheckpointError
 from kinemix.evaluate.scores import Scores, read_scores
+from kinemix.label_space import LabelSpace, label_space_from_dict
 from kinemix.models.checkpoint import find_checkpoint, read_description
 
 ORDERS: tuple[Order, ...] = ("forward", "reverse", "shuffle", "single")
@@ -36,8 +37,8 @@ class TestedRun:
     Attributes:
         folder: of the weights.
         protocol: how videos are shown.
-        class_names: K names.
-        tests: order of the frames -> scores; ``forward`` is always there.
+        space: what it has learnt.
+        tests: order of the frames -> scores, of one question; ``forward`` is always there.
         files: order -> the file of the scores.
         epoch: epochs that the weights were trained for.
         data: how the tested videos are read.
@@ -48,7 +49,7 @@ class TestedRun:
 
     folder: Path
     protocol: Protocol
-    class_names: tuple[str, ...]
+    space: LabelSpace
     tests: Mapping[Order, Scores]
     files: Mapping[Order, Path]
     epoch: int
@@ -72,9 +73,7 @@ class TestedRun:
             DataError: they are no longer there.
         """
         first_number = self.data.labels_start_at or 0
-        annotations, _ = open_test_samples(
-            self.source, self.data, self.class_names, first_number=first_number
-        )
+        annotations, _ = open_test_samples(self.source, self.data, self.space, first_number=first_number)
         return TestedVideos(annotations, self.data)
 
 
@@ -103,6 +102,7 @@ def open_tested_run(
     *,
     checkpoint: str | None = None,
     orders: Sequence[Order] = ORDERS,
+    task: str | None = None,
     data_options: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     workers: int = 2,
@@ -115,13 +115,14 @@ def open_tested_run(
         source, checkpoint, data_options, batch_size, workers, device: as in
             :func:`kinemix.engine.measure.measure_run`.
         orders: of the frames; ``forward`` comes in any case.
+        task: the question that is looked at, of several; by default the leading one.
 
     Raises:
         KinemixError: checkpoint or data cannot be used.
     """
     folder = find_checkpoint(Path(run), checkpoint)
     metadata = read_description(folder)["metadata"]
-    protocol, class_names, data = read_metadata(folder, metadata)
+    protocol, space, data = read_metadata(folder, metadata)
     source = make_absolute(source)
     tests: dict[Order, Scores] = {}
     files: dict[Order, Path] = {}
@@ -140,15 +141,15 @@ def open_tested_run(
                 device=device,
             )
             scores, files[order] = measured.scores, measured.scores_path
-        tests[order] = scores
+        tests[order] = scores.take_question(task)
     return TestedRun(
         folder=folder,
         protocol=protocol,
-        class_names=class_names,
+        space=space,
         tests=tests,
         files=files,
         epoch=metadata.get("epoch", 0),
-        data=settle_test_data(data, source, dict(data_options or {})),
+        data=settle_test_data(data, source, dict(data_options or {}), space),
         source=source,
     )
 
@@ -161,5 +162,6 @@ def _read_test(path: Path, metadata: Mapping[str, Any], protocol: Protocol) -> S
         scores = read_scores(path)
     except CheckpointError:
         return None  # it is measured anew, which replaces it
-    fits = scores.protocol == protocol and scores.class_names == tuple(metadata["class_names"])
+    space = label_space_from_dict(metadata["class_names"], metadata.get("label_space", {}))
+    fits = scores.protocol == protocol and scores.space == space
     return scores if fits and scores.model.get("epoch") == metadata.get("epoch") else None

@@ -83,6 +83,7 @@ def take_samples(scores: Scores, rows: Sequence[int]) -> Scores:
         logits=scores.logits[taken],
         labels=scores.labels[taken],
         view_logits=None if scores.view_logits is None else scores.view_logits[taken],
+        uids=tuple(scores.uids[row] for row in taken) if scores.uids else (),
     )
 
 
@@ -238,7 +239,7 @@ def _match_classes(member: Scores, first: Scores, name: str, first_name: str, no
         notices.append(
             f"{name} or {first_name} does not name its classes: their orders are taken to be the same"
         )
-        return replace(member, class_names=first.class_names)
+        return replace(member, space=first.space)
     missing = sorted(set(first.class_names) - set(member.class_names))
     if missing:
         raise DataError(
@@ -249,7 +250,7 @@ def _match_classes(member: Scores, first: Scores, name: str, first_name: str, no
     number = {column: k for k, column in enumerate(columns)}
     return replace(
         member,
-        class_names=first.class_names,
+        space=first.space,
         logits=member.logits[:, columns],
         labels=np.array([number[int(label)] for label in member.labels], np.int64),
         view_logits=None if member.view_logits is None else member.view_logits[:, :, columns],

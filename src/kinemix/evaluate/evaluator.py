@@ -18,6 +18,7 @@ from kinemix.data.dataset import Batch
 from kinemix.errors import KinemixError
 from kinemix.evaluate.protocol import check_mirrors
 from kinemix.evaluate.scores import Scores
+from kinemix.label_space import LabelSpace
 from kinemix.types import Logits
 
 Views: TypeAlias = Float[Tensor, "B V T C H W"]
@@ -33,7 +34,8 @@ def evaluate(
     loader: Iterable[Batch],
     *,
     ids: Sequence[str],
-    class_names: Sequence[str],
+    uids: Sequence[str] = (),
+    space: LabelSpace,
     protocol: Protocol,
     mirrored_labels: Sequence[int | None] | None = None,
     order: str = "forward",
@@ -49,7 +51,8 @@ def evaluate(
         model: clips to logits; it is put in evaluation mode, and back.
         loader: a test loader; its clips are ``B V T C H W``, of any size.
         ids: name of each sample of the dataset, by index.
-        class_names: K names.
+        uids: the dataset's own name of each, where it has some.
+        space: what the K logits are about.
         protocol: how the loader shows the videos.
         mirrored_labels: for each class, that of its mirror image; only ten crops need it.
         order: order of the frames in the loader, for the record.
@@ -63,8 +66,8 @@ def evaluate(
         ConfigError: ten crops, and a class whose mirror image is no class.
         KinemixError: a logit is not a finite number; the message names the video.
     """
-    check_mirrors(protocol, mirrored_labels, class_names)
-    rows: list[tuple[int, int, Tensor]] = []
+    check_mirrors(protocol, mirrored_labels, space.class_names)
+    rows: list[tuple[int, Tensor, Tensor]] = []
     unreadable: list[tuple[str, str]] = []
     frames_at_once = frames_at_once or _frames_at_once(device)
     was_training = model.training
@@ -83,26 +86,31 @@ def evaluate(
                 )
                 indices = batch.indices.tolist()
                 check_finite(logits.flatten(1), [ids[index] for index in indices])
-                rows += zip(indices, batch.labels.tolist(), logits, strict=True)
+                # Copied: the loader's own memory is shared, and there is only so much of it.
+                rows += zip(indices, batch.labels.clone(), logits, strict=True)
             if on_batch is not None:
                 on_batch(len(batch.labels) + len(batch.unreadable))
     finally:
         model.train(was_training)
     rows.sort(key=lambda row: row[0])
     num_views = protocol.num_clips * protocol.num_crops
-    empty = torch.zeros(0, num_views, len(class_names))
-    views = torch.stack([logits for _, _, logits in rows]) if rows else empty
+    views = torch.zeros(0, num_views, len(space.class_names))
+    labels = torch.zeros(0, *space.answer_shape, dtype=torch.int64)
+    if rows:
+        views = torch.stack([logits for _, _, logits in rows])
+        labels = torch.stack([label for _, label, _ in rows])
     return Scores(
         ids=tuple(ids[index] for index, _, _ in rows),
         indices=np.array([index for index, _, _ in rows], np.int64),
-        logits=average_views(views, protocol=protocol).numpy(),
-        labels=np.array([label for _, label, _ in rows], np.int64),
-        class_names=tuple(class_names),
+        logits=average_views(views, protocol=protocol, space=space).numpy(),
+        labels=labels.numpy(),
+        space=space,
         protocol=protocol,
         order=order,
         model=description,
         unreadable=tuple(unreadable),
         view_logits=views.numpy() if keep_views else None,
+        uids=tuple(uids[index] for index, _, _ in rows) if uids else (),
     )
 
 
@@ -111,6 +119,7 @@ def score_views(
     views: Views,
     *,
     protocol: Protocol,
+    space: LabelSpace,
     mirrored_labels: Sequence[int | None] | None = None,
     device: torch.device | str = "cpu",
     frames_at_once: int | None = None,
@@ -119,9 +128,10 @@ def score_views(
 
     Args:
         model, views, protocol, mirrored_labels, device, frames_at_once: as in :func:`score_each_view`.
+        space: as in :func:`average_views`.
 
     Returns:
-        ``B K`` on the CPU, float32. Where the protocol averages probabilities, their logarithms.
+        ``B K`` on the CPU, float32.
     """
     logits = score_each_view(
         model,
@@ -131,7 +141,7 @@ def score_views(
         device=device,
         frames_at_once=frames_at_once,
     )
-    return average_views(logits, protocol=protocol)
+    return average_views(logits, protocol=protocol, space=space)
 
 
 @torch.inference_mode()
@@ -167,11 +177,22 @@ def score_each_view(
     return logits
 
 
-def average_views(logits: ViewLogits, *, protocol: Protocol) -> Logits:
-    """``B V K`` to ``B K``: the mean of the logits, or the logarithm of the mean probability."""
-    if protocol.average == "probabilities":
-        return logits.softmax(dim=-1).mean(dim=1).log()
-    return logits.mean(dim=1)
+def average_views(logits: ViewLogits, *, protocol: Protocol, space: LabelSpace) -> Logits:
+    """``B V K`` to ``B K``: the mean of the logits, or logits of the mean probability.
+
+    The latter are its logarithm, within each task; where every class is a yes or no, the logarithm of its odds.
+
+    Args:
+        logits: of each view.
+        protocol: says what is averaged.
+        space: what the logits are about.
+    """
+    if protocol.average != "probabilities":
+        return logits.mean(dim=1)
+    if space.multilabel:
+        return logits.double().sigmoid().mean(dim=1).logit(eps=1e-12).float()
+    places = space.places.values() or [slice(None)]
+    return torch.cat([logits[..., place].softmax(dim=-1).mean(dim=1).log() for place in places], dim=-1)
 
 
 def _frames_at_once(device: torch.device | str) -> int:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from kinemix.errors import DataError
 from kinemix.evaluate.plain_pickle import read_plain_pickle
 from kinemix.evaluate.scores import Scores, read_scores
+from kinemix.label_space import LabelSpace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +251,7 @@ def _assemble(
         indices=np.arange(count),
         logits=logits.astype(np.float32),
         labels=numbers,
-        class_names=classes,
+        space=LabelSpace(class_names=classes),
         protocol=None,
         model={"name": path.stem},
         view_logits=None if views is None else views.astype(np.float32),

@@ -1,16 +1,23 @@
-"""What is counted over logits and labels: accuracies, the confusion matrix, the opposite share, and, where a
-sample has several labels, average precision.
+"""What is counted over logits and labels: accuracies, the confusion matrix, the opposite share; of several tasks,
+all of that for each; and, where a sample has several labels, average precision.
+
+Whatever a test measures (:func:`measure`) has a ``headline``, by which checkpoints are chosen, one line that describes
+it, and a ``summary`` of plain numbers for a log.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, confusion_matrix
+from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_fscore_support
 
 from kinemix.errors import DataError, did_you_mean
+from kinemix.label_space import LabelSpace
+
+_LARGEST_MATRIX = 1000
+"""Classes up to which the confusion is written as a matrix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +27,21 @@ class ClassAccuracy:
     name: str
     count: int
     accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyShot:
+    """Means over the frequent classes that occur in a test, as the EPIC-Kitchens challenge has them.
+
+    Attributes:
+        classes: how many those are.
+        precision: mean over them of the share of a class's answers that are right; 0 where it is never answered.
+        recall: mean over them of the share of a class's samples that are answered rightly.
+    """
+
+    classes: int
+    precision: float
+    recall: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +55,7 @@ class Metrics:
         mean_class: mean over classes of the share that is right; classes without samples do not count.
         per_class: one entry a class, in the order of the labels.
         confusion: ``K K`` counts; rows are labels, columns are answers.
+        many_shot: of the frequent classes, where the dataset names some and the test has any.
     """
 
     count: int
@@ -41,6 +64,7 @@ class Metrics:
     mean_class: float
     per_class: tuple[ClassAccuracy, ...]
     confusion: NDArray[np.int64]
+    many_shot: ManyShot | None = None
 
     @property
     def headline(self) -> float:
@@ -53,18 +77,94 @@ class Metrics:
 
     def summary(self) -> dict[str, float]:
         """The figures that are one number each, as a log can hold them."""
-        return {"top1": self.top1, "top5": self.top5, "mean_class": self.mean_class}
+        figures = {"top1": self.top1, "top5": self.top5, "mean_class": self.mean_class}
+        if self.many_shot is not None:
+            figures |= {
+                "many_shot_precision": self.many_shot.precision,
+                "many_shot_recall": self.many_shot.recall,
+            }
+        return figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskMetrics:
+    """Figures of a test that asks several questions.
+
+    Attributes:
+        by_task: of each, in the order of the logits; the last is the leading one.
+    """
+
+    by_task: Mapping[str, Metrics]
+
+    @property
+    def count(self) -> int:
+        """Samples."""
+        return self._leading.count
+
+    @property
+    def headline(self) -> float:
+        """Top-1 of the leading task, by which checkpoints are chosen."""
+        return self._leading.headline
+
+    def describe(self) -> str:
+        """Top-1 of every task in words."""
+        return ", ".join(f"{task} {metrics.describe()}" for task, metrics in self.by_task.items())
+
+    def summary(self) -> dict[str, float]:
+        """The figures that are one number each, with their task in front: ``verb_top1``."""
+        return {
+            f"{task}_{name}": value
+            for task, metrics in self.by_task.items()
+            for name, value in metrics.summary().items()
+        }
+
+    @property
+    def _leading(self) -> Metrics:
+        return list(self.by_task.values())[-1]
+
+
+def measure(logits: NDArray[np.floating], labels: NDArray[Any], space: LabelSpace) -> "AnyMetrics":
+    """All figures of one test, whatever is asked.
+
+    Args:
+        logits: ``N K``.
+        labels: as :class:`kinemix.label_space.LabelSpace` has them.
+        space: what the logits are about.
+
+    Raises:
+        DataError: no samples, or labels that nobody knows.
+    """
+    if space.multilabel:
+        return compute_multilabel_metrics(logits, labels, space.class_names)
+    if not space.tasks:
+        return compute_metrics(logits, labels, space.class_names, many_shot=space.many_shot)
+    return TaskMetrics(
+        by_task={
+            task: compute_metrics(
+                logits[:, place],
+                labels[:, number],
+                space.class_names[place],
+                many_shot=space.pick(task).many_shot,
+            )
+            for number, (task, place) in enumerate(space.places.items())
+        }
+    )
 
 
 def compute_metrics(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], class_names: Sequence[str]
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    class_names: Sequence[str],
+    *,
+    many_shot: Collection[int] = (),
 ) -> Metrics:
-    """All figures of one test.
+    """All figures of one task.
 
     Args:
         logits: ``N K``.
         labels: ``N``, from 0 to K - 1.
         class_names: K names.
+        many_shot: classes that are frequent in training.
 
     Raises:
         DataError: no samples, or a label out of range.
@@ -83,7 +183,24 @@ def compute_metrics(
         mean_class=mean_class_accuracy(per_class),
         per_class=per_class,
         confusion=confusion,
+        many_shot=measure_many_shot(logits, labels, many_shot),
     )
+
+
+def measure_many_shot(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], classes: Collection[int]
+) -> ManyShot | None:
+    """Mean precision and recall over those of the classes that some sample has; ``None`` where there are none.
+
+    Source: the action recognition challenge of EPIC-Kitchens-55 (Damen et al., "Scaling Egocentric Vision").
+    """
+    tested = np.intersect1d(np.array(sorted(classes), np.int64), labels)
+    if not len(tested):
+        return None
+    precision, recall, _, _ = precision_recall_fscore_support(
+        labels, logits.argmax(axis=1), labels=tested, average=None, zero_division=0
+    )
+    return ManyShot(classes=len(tested), precision=float(precision.mean()), recall=float(recall.mean()))
 
 
 def count_classes(
@@ -177,6 +294,28 @@ class MultiLabelMetrics:
     mean_average_precision: float
     per_class: tuple[ClassPrecision, ...]
 
+    @property
+    def headline(self) -> float:
+        """The figure by which checkpoints are chosen."""
+        return self.mean_average_precision
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Labels that no sample has: they are in no mean."""
+        return tuple(c.name for c in self.per_class if c.average_precision is None)
+
+    def describe(self) -> str:
+        """The headline in words."""
+        return f"mAP {self.mean_average_precision:.1%}"
+
+    def summary(self) -> dict[str, float]:
+        """The figures that are one number each, as a log can hold them."""
+        return {"mean_average_precision": self.mean_average_precision}
+
+
+AnyMetrics: TypeAlias = Metrics | TaskMetrics | MultiLabelMetrics
+"""What a test measures: one task, several, or several labels a sample."""
+
 
 def compute_multilabel_metrics(
     logits: NDArray[np.floating], targets: NDArray[Any], class_names: Sequence[str]
@@ -214,11 +353,33 @@ def compute_multilabel_metrics(
     )
 
 
-def metrics_to_dict(metrics: Metrics) -> dict[str, Any]:
+def metrics_to_dict(metrics: AnyMetrics) -> dict[str, Any]:
     """The figures as JSON can hold them."""
+    if isinstance(metrics, TaskMetrics):
+        return {"count": metrics.count, "tasks": {t: metrics_to_dict(m) for t, m in metrics.by_task.items()}}
+    if isinstance(metrics, MultiLabelMetrics):
+        return {
+            "count": metrics.count,
+            **metrics.summary(),
+            "without_positives": list(metrics.absent),
+            "per_class": {
+                c.name: {"count": c.count, "average_precision": c.average_precision}
+                for c in metrics.per_class
+            },
+        }
     return {
         "count": metrics.count,
         **metrics.summary(),
+        **({} if metrics.many_shot is None else {"many_shot_classes": metrics.many_shot.classes}),
         "per_class": {c.name: {"count": c.count, "accuracy": c.accuracy} for c in metrics.per_class},
-        "confusion": metrics.confusion.tolist(),
+        **_confusion_to_dict(metrics.confusion),
     }
+
+
+def _confusion_to_dict(confusion: NDArray[np.int64]) -> dict[str, Any]:
+    """The matrix, or label, answer and count of every entry above 0 where it is large: it is nearly empty then."""
+    if len(confusion) <= _LARGEST_MATRIX:
+        return {"confusion": confusion.tolist()}
+    labels, answers = confusion.nonzero()
+    counts = confusion[labels, answers]
+    return {"confusion_entries": np.stack([labels, answers, counts], axis=1).tolist()}

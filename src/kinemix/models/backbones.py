@@ -208,7 +208,8 @@ def resize_spec(spec: InputSpec, input_size: int | Sequence[int] | None) -> Inpu
     return replace(spec, size=size)
 
 
-def _init_classifier_(layer: nn.Module) -> None:
+def init_classifier_(layer: nn.Module) -> None:
+    """Weights from N(0, 0.001), bias zero."""
     if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)):
         nn.init.normal_(layer.weight, std=CLASSIFIER_STD)
         if layer.bias is not None:
@@ -239,7 +240,7 @@ def _create_timm(
     if not kept:
         classifier = network.get_classifier()
         for layer in classifier if isinstance(classifier, (tuple, list)) else [classifier]:
-            _init_classifier_(layer)
+            init_classifier_(layer)
     return network, read_input_spec(network, color)
 
 
@@ -277,7 +278,7 @@ def _create_torchvision(
     if color == "gray":
         _make_stem_gray_(network)
     path = _last_layer(network)
-    _init_classifier_(network.get_submodule(path))
+    init_classifier_(network.get_submodule(path))
     if pretrained:
         _load_torchvision_(network, name, builder, weights, classifier=path)
     if dropout and "dropout" not in takes:
@@ -401,7 +402,7 @@ def _create_own(
     except TypeError as error:
         raise ConfigError(f"backbone {name!r} does not take these options: {error}") from error
     path = _last_layer(network)
-    _init_classifier_(network.get_submodule(path))
+    init_classifier_(network.get_submodule(path))
     if pretrained:
         source = weights or known.published
         if known.translate is None or source is None:

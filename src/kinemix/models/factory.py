@@ -29,6 +29,7 @@ from kinemix.models.backbones import (
 )
 from kinemix.models.blocks import find_blocks, find_stages
 from kinemix.models.insertion import find_sites_in_trace, insert_
+from kinemix.models.multi_task import MultiTaskHead
 from kinemix.models.trace import trace_network
 from kinemix.models.video import Fold, Layout, VideoModel, Volume
 from kinemix.temporal import shelf
@@ -52,7 +53,7 @@ NICKNAMES = {
 def create_model(
     name: str,
     *,
-    num_classes: int,
+    num_classes: int | Mapping[str, int],
     num_frames: int = 8,
     pretrained: bool = False,
     input_size: int | tuple[int, int] | None = None,
@@ -61,6 +62,7 @@ def create_model(
     placement: Placement | None = None,
     stages: Sequence[int] | None = None,
     backbone_options: Mapping[str, Any] | None = None,
+    task_bias: str | None = None,
     **options: Any,
 ) -> VideoModel:
     """Make a network that takes clips ``B T C H W`` and gives logits ``B x num_classes``.
@@ -68,7 +70,8 @@ def create_model(
     Args:
         name: ``<module>_<backbone>``, such as ``tsm_resnet50``, or a clip network's own name;
             :func:`list_models` lists them.
-        num_classes: logits a clip.
+        num_classes: logits a clip; or, for several tasks, how many of each, by name: their logits then stand side
+            by side in that order (:class:`kinemix.models.multi_task.MultiTaskHead`).
         num_frames: frames a clip. Most modules take clips of other lengths as well.
         pretrained: load the backbone's published weights before the surgery.
         input_size: height and width in pixels; by default the backbone's own.
@@ -78,6 +81,7 @@ def create_model(
         placement: where the module goes: a name from its paper (``head``, ``inner``), or any insertion.
         stages: use these stages only, counted from 1.
         backbone_options: passed to the backbone's constructor.
+        task_bias: of several tasks, the one whose scores bias the others'.
         **options: the temporal module's own (``kernel_sizes=(1, 3, 5, 7)``).
 
     Raises:
@@ -86,9 +90,12 @@ def create_model(
     """
     module_class, backbone_name = parse_name(name)
     options, plan_options = _split_options(module_class, options)
+    tasks = None if isinstance(num_classes, int) else _check_tasks(num_classes)
+    if task_bias is not None and tasks is None:
+        raise ConfigError(f"task_bias is {task_bias!r}: there is one task only: leave it out")
     backbone = create_backbone(
         backbone_name,
-        num_classes=num_classes,
+        num_classes=num_classes if isinstance(num_classes, int) else sum(num_classes.values()),
         num_frames=num_frames,
         pretrained=pretrained,
         input_size=input_size,
@@ -98,7 +105,8 @@ def create_model(
     )
     description = {
         "name": name,
-        "num_classes": num_classes,
+        "num_classes": num_classes if tasks is None else tasks,
+        **({} if tasks is None else {"task_bias": task_bias}),
         "num_frames": num_frames,
         "input_size": list(backbone.input_spec.size),
         "color": backbone.input_spec.color,
@@ -116,6 +124,8 @@ def create_model(
         insertion=_read_placement(module_class, backbone_name, placement, stages, plan_options),
         options=options,
         description=description,
+        tasks=tasks,
+        task_bias=task_bias,
     )
 
 
@@ -288,6 +298,8 @@ def _insert(
     insertion: Insertion | None,
     options: Mapping[str, Any],
     description: Mapping[str, Any],
+    tasks: Mapping[str, int] | None = None,
+    task_bias: str | None = None,
 ) -> VideoModel:
     if num_frames < 1:
         raise ConfigError(f"num_frames is {num_frames}: it must be 1 or more")
@@ -308,6 +320,10 @@ def _insert(
         sites = find_sites_in_trace(network, trace, insertion, num_frames=num_frames)
     layout: Layout = Volume() if backbone.takes_clips else Fold(num_frames)
     classifier, blocks = find_classifier(network, trace), find_blocks(trace)
+    if tasks is not None:
+        _check_one_classifier(network)
+        head = MultiTaskHead(network.get_submodule(classifier), tasks=tasks, task_bias=task_bias)
+        network.set_submodule(classifier, head)
     insert_(network, sites, lambda site: module_class(site, **options), layout)
     return VideoModel(
         network,
@@ -317,9 +333,29 @@ def _insert(
         num_classes=trace.output_shapes[0][1],
         sites=sites,
         classifier=classifier,
+        tasks=tasks,
         blocks=[block.path for block in blocks],
         stages=find_stages(trace, blocks),
         any_length=backbone.any_length,
         any_size=backbone.any_size,
         description=description,
     )
+
+
+def _check_tasks(tasks: Mapping[str, int]) -> dict[str, int]:
+    """Number of classes by task, as it was given."""
+    for task, count in tasks.items():
+        if count < 1:
+            raise ConfigError(f"num_classes: task {task!r} has {count}: it must be 1 or more")
+    if not tasks:
+        raise ConfigError("num_classes: no task: give a number, or name one or more")
+    return dict(tasks)
+
+
+def _check_one_classifier(network: nn.Module) -> None:
+    """Raise unless one layer alone gives the logits (LeViT averages two)."""
+    classifier: Any = getattr(network, "get_classifier", lambda: None)()
+    if isinstance(classifier, (tuple, list)) and len(classifier) > 1:
+        raise ConfigError(
+            f"{type(network).__name__} has {len(classifier)} classifiers: several tasks need a backbone with one"
+        )

@@ -67,7 +67,7 @@ def start_from_(model: VideoModel, source: str | Path, *, class_names: Sequence[
     path = Path(source)
     found, theirs = _read_source(path, model)
     plain = name_plainly(model)
-    classifier = plain[f"backbone.{model.classifier}.weight"].removesuffix("weight")
+    classifier = f"{model.classifier}."
     classes_differ = theirs is None or tuple(theirs) != tuple(class_names)
     fitting, taken, new = {}, [], []
     for full, tensor in model.state_dict().items():

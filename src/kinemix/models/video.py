@@ -173,6 +173,7 @@ class VideoModel(nn.Module):
         num_classes: logits a clip.
         sites: where the temporal modules stand.
         classifier: path in the backbone of the layer that gives the logits.
+        tasks: number of classes by task, where there are several; their logits stand side by side.
         blocks: paths in the backbone of its blocks, in the order in which they run.
         stages: for every module of the backbone up to the last block, its stage: 0 for the stem, then 1, 2, ...
         any_length, any_size: whether the backbone takes clips of another length and size.
@@ -190,6 +191,7 @@ class VideoModel(nn.Module):
         num_classes: int,
         sites: Sequence[Site],
         classifier: str,
+        tasks: Mapping[str, int] | None = None,
         blocks: Sequence[str] = (),
         stages: Mapping[str, int] | None = None,
         any_length: bool = True,
@@ -204,6 +206,7 @@ class VideoModel(nn.Module):
         self.num_classes = num_classes
         self.sites = tuple(sites)
         self.classifier = classifier
+        self.tasks = dict(tasks or {})
         self.blocks = tuple(blocks)
         self.stages = dict(stages or {})
         self.description = dict(description)

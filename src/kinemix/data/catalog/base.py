@@ -27,6 +27,8 @@ class Dataset:
     """
 
     name: ClassVar[str]
+    takes: ClassVar[frozenset[str]] = frozenset()
+    """Further options of :class:`kinemix.config.DataConfig` that its ``list_videos`` knows, as keywords."""
 
     @staticmethod
     def recognises(path: Path) -> bool:

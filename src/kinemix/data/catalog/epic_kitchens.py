@@ -7,17 +7,14 @@ validation: participants 26 to 31 are held out, as most published work does, so 
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from kinemix.data.annotations import Annotations, Sample
-from kinemix.data.catalog.official import Facts, OfficialDataset, Row, locate_videos, read_classes
+from kinemix.data.catalog.official import Facts, OfficialDataset, Row, read_classes
 from kinemix.data.catalog.root_files import RootFiles
 from kinemix.errors import DataError
-
-UNLABELLED = -1
-"""Label of samples whose labels only the test server knows."""
 
 _LAYOUT = """\
 ROOT/
@@ -59,6 +56,7 @@ class EpicKitchens55(OfficialDataset):
         url="https://epic-kitchens.github.io/2018",
         layout=_LAYOUT,
         tasks={"verb": 125, "noun": 352, "action": 2513},
+        test_lists={"s1": 8047, "s2": 2929},
         paper_names=("EPIC-Kitchens", "EPIC-Kitchens-55"),
     )
 
@@ -74,7 +72,22 @@ class EpicKitchens55(OfficialDataset):
         return path.is_dir() and RootFiles(path).find(r"epic_train_action_labels\.csv") is not None
 
     @classmethod
+    def many_shot_names(cls, task: str) -> tuple[str, ...]:
+        """Verbs and nouns with more than 100 training samples, and the actions that consist of two such."""
+        if task != "action":
+            return read_classes(f"epic_kitchens_many_shot_{task}s")
+        verbs, nouns = (set(cls.many_shot_names(part)) for part in ("verb", "noun"))
+        pairs = ((_verbs()[verb], _nouns()[noun]) for verb, noun in list_actions())
+        return tuple(f"{verb} {noun}" for verb, noun in pairs if verb in verbs and noun in nouns)
+
+    @classmethod
     def read_rows(cls, root: RootFiles, *, split: str) -> list[Row]:
+        """See :meth:`OfficialDataset.read_rows`. Segments of a test list have no labels, but their uid."""
+        if split in cls.facts.test_lists:
+            found = root.find(rf"epic_test_{split}_timestamps\.csv")
+            lines = [] if found is None else _read_lines(found, _COLUMNS)
+            unknown = dict.fromkeys(cls.facts.tasks, "")
+            return [replace(_make_row(line, place, unknown), part="test") for place, line in lines]
         found = root.find(r"epic_train_action_labels\.csv")
         if found is None:
             return []
@@ -91,38 +104,12 @@ class EpicKitchens55(OfficialDataset):
         return rows
 
 
+@cache
 def list_actions() -> tuple[tuple[int, int], ...]:
     """Verb and noun of every action: the pairs that occur in training, in order."""
     return tuple(
         (int(verb), int(noun)) for verb, noun in map(str.split, read_classes("epic_kitchens_actions"))
     )
-
-
-def list_test_segments(
-    root: Path, *, kitchens: Literal["s1", "s2"], videos: Path | None = None
-) -> Annotations:
-    """The samples of a test list, for a submission; their label is :data:`UNLABELLED`, their ``id`` the uid.
-
-    Args:
-        root: of the dataset.
-        kitchens: ``s1`` seen in training, ``s2`` unseen.
-        videos: where the videos are, if not below the root.
-
-    Raises:
-        DataError: the list is not there, or breaks its format.
-    """
-    found_root = RootFiles(root, videos=videos)
-    found = found_root.find(rf"epic_test_{kitchens}_timestamps\.csv")
-    if found is None:
-        raise DataError(
-            f"{root}: no EPIC_test_{kitchens}_timestamps.csv: get the annotations of EPIC-Kitchens-55"
-        )
-    none = {"action": ""}
-    rows = [_make_row(line, place, none) for place, line in _read_lines(found, _COLUMNS)]
-    entries = locate_videos(rows, found_root, (), suffix=EpicKitchens55.suffix, task="action")
-    samples = (Sample(e.path, UNLABELLED, e.group, segment=e.segment, id=e.id) for e in entries)
-    names = {task: EpicKitchens55.class_names(task=task) for task in EpicKitchens55.facts.tasks}
-    return Annotations(tuple(samples), names["action"], names)
 
 
 def _make_row(line: dict[str, str], place: str, labels: dict[str, str]) -> Row:

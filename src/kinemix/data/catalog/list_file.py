@@ -6,8 +6,8 @@ Plain lines, as in the lists of TSN, TSM and UCF101::
     my videos/first try.mp4 Pushing left to right       spaces in both: the path ends with its suffix
     frames/v_0001 120 3                                 folder of frames, number of frames, label
 
-Tables have a header; columns are found by their usual names. Relative paths start from the list's folder.
-Labels and splits are reported as they are written (see :mod:`kinemix.data.annotations`).
+Tables have a header; columns are found by their usual names, or named as tasks. Relative paths start from the list's
+folder. Labels and splits are reported as they are written (see :mod:`kinemix.data.annotations`).
 """
 
 import csv
@@ -18,7 +18,8 @@ from pathlib import Path
 
 from kinemix.data.annotations import PART_NAMES, Entry, Listing, Part, read_text
 from kinemix.data.catalog.base import VIDEO_SUFFIXES, Dataset
-from kinemix.errors import DataError, did_you_mean
+from kinemix.data.naming import ALL_TASKS, ask_tasks, choose_tasks, split_labels
+from kinemix.errors import ConfigError, DataError, did_you_mean
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "path": (
@@ -43,19 +44,43 @@ class ListFile(Dataset):
     """Paths and labels in a file."""
 
     name = "list"
+    takes = frozenset({"task", "label_separator"})
 
     @staticmethod
     def recognises(path: Path) -> bool:
         return path.is_file()
 
     @staticmethod
-    def list_videos(path: Path, *, root: str | None, group_by: str | None) -> Listing:
+    def list_videos(
+        path: Path,
+        *,
+        root: str | None,
+        group_by: str | None,
+        task: str | None = None,
+        label_separator: str | None = None,
+    ) -> Listing:
         """See :meth:`Dataset.list_videos`.
+
+        Args:
+            path, root, group_by: as there.
+            task: column that holds the label; several with commas between them are so many tasks.
+            label_separator: what stands between the labels of one sample, which may then have none as well.
 
         Raises:
             DataError: the file cannot be read or is empty; no column for paths or labels; a line without
                 label; an unknown split name; ``group_by`` names a column that is not there.
+            ConfigError: ``task`` names a column that is not there; both are given, or a blank separator.
         """
+        if label_separator is not None and not label_separator.strip():
+            raise ConfigError(
+                f"data.label_separator={label_separator!r}: blanks stand in names too: use | ; or , in {path}"
+            )
+        if task == ALL_TASKS:
+            raise ConfigError(
+                f"data.task=all: name the columns of {path} that are tasks, as in data.task=verb,noun"
+            )
+        if task is not None and label_separator is not None:
+            raise ConfigError("data.task and data.label_separator: several tasks or several labels, not both")
         folder = Path(root) if root is not None else path.parent
         if root is not None and not folder.is_dir():
             raise DataError(
@@ -68,12 +93,22 @@ class ListFile(Dataset):
                     f"{path}: data.group_by={group_by!r} is a column, and this list has none: use 'name', or "
                     "a CSV file with a header"
                 )
+            if task is not None:
+                raise ConfigError(
+                    f"data.task={task}: is a column, and {path} has none: use a CSV file with a header"
+                )
             entries = _read_lines(path, folder)
         else:
-            entries = _read_columns(path, folder, *table, group_by=group_by)
+            header, rows = table
+            tasks = () if task is None else choose_tasks(task, header, title=str(path))
+            column = _find_columns(path, header, group_by=group_by, tasks=tasks)
+            entries = _read_columns(folder, rows, column, tasks=tasks, may_lack=label_separator is not None)
         if not entries:
             raise DataError(f"{path}: lists no videos: write 'path label' lines, or a header and rows")
-        return Listing(str(path), tuple(entries))
+        listing = Listing(str(path), tuple(entries))
+        if label_separator is not None:
+            return split_labels(listing, label_separator)
+        return ask_tasks(listing, tasks) if task is not None else listing
 
 
 def _read_table(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]] | None:
@@ -139,15 +174,13 @@ def _as_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _read_columns(
-    path: Path,
-    folder: Path,
-    header: Sequence[str],
-    rows: Iterable[tuple[str, Mapping[str, str]]],
-    *,
-    group_by: str | None,
-) -> list[Entry]:
+def _find_columns(
+    path: Path, header: Sequence[str], *, group_by: str | None, tasks: Sequence[str]
+) -> dict[str, str | None]:
+    """The column of every field, those that are not there as ``None``."""
     column = {field: _find_column(header, field) for field in COLUMNS}
+    if tasks:
+        column["label"] = tasks[-1]
     for field in ("path", "label"):
         if column[field] is None:
             raise DataError(
@@ -162,15 +195,26 @@ def _read_columns(
                 f"{path}: data.group_by: no column {group_by!r}: {did_you_mean(group_by, header)}"
             )
         column["group"] = group_by
+    return column
+
+
+def _read_columns(
+    folder: Path,
+    rows: Iterable[tuple[str, Mapping[str, str]]],
+    column: Mapping[str, str | None],
+    *,
+    tasks: Sequence[str],
+    may_lack: bool,
+) -> list[Entry]:
     resolver = _PathResolver(folder)
+    needed = {"path": column["path"]} if may_lack else {f: column[f] for f in ("path", "label")}
+    needed |= {task: task for task in tasks}
     entries = []
     for place, row in rows:
         value = {field: row[name] if name else "" for field, name in column.items()}
-        for field in ("path", "label"):
-            if not value[field]:
-                raise DataError(
-                    f"{place}: no {field} in column {column[field]!r}: fill it in or remove the row"
-                )
+        for field, name in needed.items():
+            if not row[str(name)]:
+                raise DataError(f"{place}: no {field} in column {name!r}: fill it in or remove the row")
         entries.append(
             Entry(
                 resolver.resolve(value["path"]),
@@ -179,6 +223,7 @@ def _read_columns(
                 part=_read_part(value["part"], place),
                 group=value["group"] or None,
                 num_frames=int(value["num_frames"]) if value["num_frames"].isdecimal() else None,
+                labels={task: row[task] for task in tasks},
             )
         )
     return entries

@@ -19,6 +19,7 @@ from kinemix.data.annotations import Entry, Listing, Part
 from kinemix.data.catalog.base import Dataset
 from kinemix.data.catalog.list_file import ListFile
 from kinemix.data.catalog.root_files import RootFiles, find_part, simplify_name
+from kinemix.data.naming import choose_tasks
 from kinemix.data.segment import Segment
 from kinemix.errors import ConfigError, DataError, did_you_mean
 
@@ -41,6 +42,8 @@ class Facts:
         layout: what a root looks like, as a tree.
         flip_pairs: classes that a mirror swaps; every other class stays what it is.
         tasks: number of classes by task, where there are several; the last is learnt by default.
+        test_lists: sizes of parts without labels, which a server scores; named like splits, they can be tested
+            (for a submission) but not trained on.
         paper_names: what tables of papers call it.
     """
 
@@ -57,6 +60,7 @@ class Facts:
     layout: str
     flip_pairs: tuple[tuple[str, str], ...] = ()
     tasks: Mapping[str, int] = field(default_factory=dict)
+    test_lists: Mapping[str, int] = field(default_factory=dict)
     paper_names: tuple[str, ...] = ()
 
     @property
@@ -106,8 +110,17 @@ class OfficialDataset(Dataset):
         return read_classes(cls.name)
 
     @classmethod
+    def many_shot_names(cls, task: str) -> tuple[str, ...]:
+        """The classes of a task that are frequent enough in training to be judged one by one, where it has a list."""
+        return ()
+
+    @classmethod
     def read_rows(cls, root: RootFiles, *, split: str) -> list[Row]:
         """The samples of a split from official annotation files; none where there are no such files.
+
+        Args:
+            root: its files.
+            split: one of the published ones, or of the test lists; the rows of those have an empty label.
 
         Raises:
             DataError: a file breaks its format.
@@ -122,33 +135,38 @@ class OfficialDataset(Dataset):
             path: the root, or a list file.
             root: where the videos are, if not below ``path``.
             split: published split; the first that is there by default.
-            task: for datasets with several.
+            task: for datasets with several: one, some with commas between them, or ``all``.
 
         Raises:
             ConfigError: no such split or task.
             DataError: no annotations, or no videos; an unknown class.
         """
         facts = cls.facts
-        if split is not None and split not in facts.splits:
+        known = (*facts.splits, *facts.test_lists)
+        if split is not None and split not in known:
             raise ConfigError(
-                f"data.split={split}: {facts.title} has no such split: {did_you_mean(split, facts.splits)}"
+                f"data.split={split}: {facts.title} has no such split: {did_you_mean(split, known)}"
             )
-        if task is None and facts.tasks:
-            task = list(facts.tasks)[-1]
-        elif task is not None and task not in facts.tasks:
-            cure = (
-                did_you_mean(task, facts.tasks) if facts.tasks else "it asks one question only: leave it out"
-            )
-            raise ConfigError(f"data.task={task}: {facts.title} has no such task: {cure}")
+        asked = choose_tasks(task, facts.tasks, title=facts.title)
         videos = Path(root).expanduser() if root is not None else None
         if videos is not None and not videos.is_dir():
             raise DataError(f"data.root={root}: no such folder: give the folder that holds the videos")
         found, rows, used = cls._find_rows(path, videos, split)
-        names = cls.class_names(split=used, task=task)
-        entries = locate_videos(rows, found, names, suffix=cls.suffix, task=task)
-        tasks = {name: cls.class_names(split=used, task=name) for name in facts.tasks}
+        leading = asked[-1] if asked else None
+        names = cls.class_names(split=used, task=leading)
+        entries = locate_videos(rows, found, names, suffix=cls.suffix, task=leading)
         notices = () if len(facts.splits) == 1 else (f"{path}: split {used} of {', '.join(facts.splits)}",)
-        return Listing(str(path), tuple(entries), names, notices, names, tasks, used)
+        return Listing(
+            str(path),
+            tuple(entries),
+            names,
+            notices,
+            names,
+            task_names={name: cls.class_names(split=used, task=name) for name in facts.tasks},
+            split=used,
+            asked=asked,
+            many_shot={name: cls.many_shot_names(name) for name in facts.tasks},
+        )
 
     @classmethod
     def list_videos(cls, path: Path, *, root: str | None, group_by: str | None) -> Listing:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinemix.config import DataConfig
-from kinemix.data.annotations import Entry, Listing, name_numbers, read_class_file
+from kinemix.data.annotations import Entry, Listing, read_class_file
 from kinemix.data.catalog.base import VIDEO_SUFFIXES
 from kinemix.data.catalog.list_file import ListFile
+from kinemix.data.naming import name_numbers
 from kinemix.data.segment import Segment
 from kinemix.data.sources import Splits, list_videos, locate_source, open_splits
 from kinemix.data.splits import find_groups

@@ -130,14 +130,18 @@ def read_listing(folder: Path, *, group_by: str | None) -> Listing:
             f"{folder / MANIFEST_NAME}: {len(rows)} lines, {facts['clips']} clips were prepared: copy it anew"
         )
     listing = facts["listing"]
+    tasks = listing.get("tasks", listing["task_names"])
     return Listing(
         str(folder),
         tuple(_read_entry(folder.absolute(), row, _choose_group(group_by, facts)) for row in rows),
         _as_tuple(listing["declared"]),
         (f"{folder}: prepared from {facts['source']}",),
         _as_tuple(listing["class_names"]),
-        {task: tuple(names) for task, names in listing["task_names"].items()},
+        {task: tuple(listing["task_names"][task]) for task in tasks},
         listing["split"],
+        tuple(listing.get("asked", ())),
+        listing.get("multilabel", False),
+        {task: tuple(names) for task, names in listing.get("many_shot", {}).items()},
     )
 
 

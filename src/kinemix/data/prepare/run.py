@@ -21,10 +21,11 @@ from filelock import FileLock, Timeout
 
 from kinemix.atomic import write_atomically
 from kinemix.data._guarded import ChildDiedError, GuardedChild
-from kinemix.data.annotations import Entry, Listing, check_paths, collect_class_names
+from kinemix.data.annotations import Entry, Listing, check_paths
 from kinemix.data.catalog.base import Dataset
 from kinemix.data.catalog.official import OfficialDataset
 from kinemix.data.mirror import mirror_labels
+from kinemix.data.naming import collect_class_names
 from kinemix.data.prepare.clip import Job, prepare_clip
 from kinemix.data.prepare.journal import Journal
 from kinemix.data.prepare.manifest import (
@@ -83,6 +84,7 @@ def prepare_dataset(
     group_by: str | None = "auto",
     split: str | None = None,
     task: str | None = None,
+    label_separator: str | None = None,
     limit: int | None = None,
     workers: int = 2,
     max_seconds: float = 300,
@@ -96,7 +98,7 @@ def prepare_dataset(
         source: whatever training reads (:func:`kinemix.data.sources.list_videos`).
         out: folder to make.
         settings: how clips are prepared.
-        root, group_by, split, task: how the source is read (:class:`kinemix.config.DataConfig`).
+        root, group_by, split, task, label_separator: how the source is read (:class:`kinemix.config.DataConfig`).
         limit: prepare only so many clips, spread evenly over the source.
         workers: processes.
         max_seconds: for one clip; it counts as unreadable if it takes longer.
@@ -113,7 +115,15 @@ def prepare_dataset(
         if value is not None and value < 1:
             raise ConfigError(f"--{name} {value}: give at least 1")
     check_encoder(settings)
-    listing = list_videos(source, root=root, group_by=group_by, split=split, task=task, told_by="DATA")
+    listing = list_videos(
+        source,
+        root=root,
+        group_by=group_by,
+        split=split,
+        task=task,
+        label_separator=label_separator,
+        told_by="DATA",
+    )
     check_paths([listing], cure="set --root to the folder that the paths start from")
     listing = _take_some(listing, limit)
     rows = _describe_entries(listing)
@@ -320,8 +330,12 @@ def _describe_listing(listing: Listing, kind: type[Dataset]) -> dict[str, Any]:
         "listing": {
             "declared": listing.declared,
             "class_names": listing.class_names,
+            "tasks": list(listing.task_names),  # in their order, which a JSON file with sorted keys forgets
             "task_names": dict(listing.task_names),
             "split": listing.split,
+            "asked": listing.asked,
+            "multilabel": listing.multilabel,
+            "many_shot": dict(listing.many_shot),
         },
     }
 
