@@ -494,6 +494,18 @@ def test_ctrl_c_outside_of_training(kinemix, monkeypatch):
     assert kinemix("models") == (130, "", "kinemix: interrupted\n")
 
 
+@pytest.mark.parametrize("words", [("motion", "out"), ("prepare", "videos", "out")])
+def test_ctrl_c_in_work_that_goes_on(kinemix, monkeypatch, words):
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kinemix.data.catalog.motion.make_motion", interrupt)
+    monkeypatch.setattr("kinemix.data.prepare.run.prepare_dataset", interrupt)
+    code, _, errors = kinemix(*words)
+    assert code == 130
+    assert errors == "kinemix: interrupted; the same command goes on where this one stopped\n"
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

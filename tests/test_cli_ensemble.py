@@ -157,6 +157,10 @@ def test_runs_are_members(run, kinemix, tmp_path):
     [
         (["--weights", "1", "2"], "2 weights for 3 members"),
         (["--weights", "1", "x", "2"], "weights"),
+        (
+            ["--weights", "[1, 2, 1]"],
+            "weights is '[1, 2, 1]': it must be a number, or several with blanks between",
+        ),
         (["--search_on", "x.npz"], "1 files for 3 members"),
         (["--search_on", "x.npz", "--weights", "1", "1", "1"], "give one of them"),
         (["--against", "4"], "a number from 1 to 3"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kinemix import demo
+from kinemix.errors import ConfigError
 
 
 @pytest.fixture
@@ -21,6 +22,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(config, optim=replace(config.optim, epochs=1, warmup_epochs=0))
 
     monkeypatch.setattr(demo, "build_config", build_short)
+
+
+def test_a_mistyped_model_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
+        demo.run_demo(out=tmp_path / "demo", models=["tsn_resnet18", "tsm_resnet1888"])
+    assert not (tmp_path / "demo").exists()
 
 
 def test_the_demo_writes_its_summary_and_page_and_is_quick_the_second_time(

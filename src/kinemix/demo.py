@@ -22,6 +22,7 @@ from kinemix.deploy.predict import Prediction, load
 from kinemix.engine.logbook import read_log
 from kinemix.engine.measure import Measurement, measure_run
 from kinemix.engine.progress import CountBar
+from kinemix.engine.settle import build_model
 from kinemix.engine.train import train
 from kinemix.evaluate.metrics import opposite_share
 from kinemix.explain.filmstrip import plot_filmstrip
@@ -69,13 +70,18 @@ def run_demo(*, out: Path, models: Sequence[str] | None = None) -> dict[str, Out
 
     Returns:
         Name in the table -> outcome.
+
+    Raises:
+        ConfigError: no such model.
     """
     console = Console(highlight=False)
+    networks = NETWORKS if models is None else {model: model for model in models}
+    for model in networks.values():  # a mistyped name is told before minutes have gone by
+        build_model(build_config(model, videos=out, out=out), num_classes=len(CLASSES), pretrained=False)
     console.print("[bold]1. Videos[/]  12 classes in 6 pairs; one of a pair is the other played backwards")
     videos = _make_videos(out / "motion")
     outcomes: dict[str, Outcome] = {}
     tests: dict[str, tuple[Measurement, Measurement]] = {}
-    networks = NETWORKS if models is None else {model: model for model in models}
     for number, (title, model) in enumerate(networks.items(), start=2):
         console.print(f"[bold]{number}. Training[/]  {title}: kinemix train {videos} --model {model} ...")
         run = train(build_config(model, videos=videos, out=out / "runs" / model))

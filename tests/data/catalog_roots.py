@@ -113,7 +113,6 @@ def build_something_v2(root: Path, studio: Studio) -> Expected:
         write(root / "labels" / f"{part}.json", json.dumps(content))
         for video in videos:
             studio.put_clip(root / "20bn-something-something-v2" / f"{video}.webm")
-    write(root / "labels" / "something-something-v2-train.json", (root / "labels" / "train.json").read_text())
     write(root / "labels" / "test.json", json.dumps([{"id": "1420"}]))
     write(root / "labels" / "labels.json", json.dumps({PULL: "86", PUSH: "94"}))
     return {"/78687.webm": (PULL, "train"), "/42326.webm": (PUSH, "train"), "/74225.webm": (PUSH, "val")}

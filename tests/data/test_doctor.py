@@ -232,6 +232,14 @@ def test_each_planted_fault_is_found_and_nothing_else(name: str, faulty: tuple[P
     assert kinds_of(faulty[1], name) == FAULTS[name][1]
 
 
+def test_cures_change_what_was_found(faulty: tuple[Path, Examination]) -> None:
+    """Preparing reads as training does: it keeps times, stretched sizes and pixel shapes as they are."""
+    cures = {finding.kind: finding.cure for finding in faulty[1].findings}
+    assert {kind for kind, cure in cures.items() if "kinemix prepare" in cure} <= {"slow_to_sample"}
+    assert "fps=" in cures["variable_frame_rate"]
+    assert "sar" in cures["pixel_aspect"]
+
+
 def test_every_record_counts_what_the_reader_counts(faulty: tuple[Path, Examination]) -> None:
     for record in faulty[1].records:
         if record.status != "readable":

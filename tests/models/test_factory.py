@@ -175,6 +175,8 @@ def test_temporalize_wants_one_vector_of_logits() -> None:
         kinemix.temporalize(nn.Sequential(nn.Conv2d(3, 4, 1)), "tsn", input_size=32)
     with pytest.raises(ConfigError, match="unknown temporal module 'tsmm': did you mean 'tsm'"):
         kinemix.temporalize(nn.Sequential(), "tsmm")
+    with pytest.raises(ConfigError, match=r"backbone is of type str: give a torch\.nn\.Module"):
+        kinemix.temporalize("resnet18", "tsm")  # type: ignore[arg-type]
 
 
 def test_importing_kinemix_is_quick() -> None:

@@ -7,7 +7,8 @@ interrupted is one line and 130, and a defect of kinemix keeps its traceback.
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from kinemix.errors import ConfigError, KinemixError, did_you_mean
 
@@ -69,6 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         _tell(f"kinemix: {str(interruption) or 'interrupted'}")
         return INTERRUPTED
+
+
+@contextmanager
+def explain_going_on() -> Iterator[None]:
+    """Around work that goes on where it was interrupted: whoever presses Ctrl-C is told so."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        line = str(interruption) or "interrupted; the same command goes on where this one stopped"
+        raise KeyboardInterrupt(line) from None
 
 
 def _check_streams() -> None:

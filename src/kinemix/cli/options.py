@@ -58,6 +58,7 @@ class Options:
             allow_abbrev=False,
         )
         self._types: dict[str, Any] = {}
+        self._several: set[str] = set()
         self._bundles: dict[str, Callable[[str], dict[str, Any]]] = {}
         self._has_config = False
 
@@ -78,6 +79,8 @@ class Options:
             more["default"] = default
         action = self._parser.add_argument(name, type=kind, help=about, **more)
         self._types[name.lstrip("-")] = kind
+        if nargs in ("*", "+"):
+            self._several.add(name.lstrip("-"))
         if kind is bool:  # the option alone switches it on
             action.nargs, action.const = "?", True
 
@@ -245,6 +248,7 @@ class Options:
             given = re.search(r"(?:Got|Given) value: (.*)", message, re.DOTALL)
             value = f" is {given[1].strip()!r}" if given else ""
             kind = describe_type(self._types[name]) if name in self._types else "another value"
+            kind += f", or several with blanks between: --{name} A B" * (name in self._several)
             raise ConfigError(f"{name}{value}: it must be {kind}")
         if "the following arguments are required" in message or "is required" in message:
             missing = re.findall(r"[A-Z]{2,}", message)

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
-from kinemix.cli import VERBS
+from kinemix.cli import VERBS, explain_going_on
 from kinemix.cli.options import Options
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run_prepare(words: list[str]) -> int:
         keyframes=given.keyframes,
         shard_clips=given.shard_clips,
     )
-    with CountBar("preparing clips", total=0) as bar:
+    with explain_going_on(), CountBar("preparing clips", total=0) as bar:
         made = prepare_dataset(
             given.DATA,
             given.OUT,

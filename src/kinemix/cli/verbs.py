@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from kinemix.cli import VERBS
+from kinemix.cli import VERBS, explain_going_on
 from kinemix.cli.compare import run_compare as run_compare
 from kinemix.cli.data import run_data as run_data
 from kinemix.cli.doctor import run_doctor as run_doctor
@@ -258,7 +258,7 @@ def run_motion(words: list[str]) -> int:
     from kinemix.engine.progress import CountBar
 
     total = len(CLASSES) * (given.train_per_class + given.val_per_class)
-    with CountBar("making videos", total=total) as bar:
+    with explain_going_on(), CountBar("making videos", total=total) as bar:
         folder = make_motion(
             given.OUT,
             grade=given.grade,

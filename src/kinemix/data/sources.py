@@ -81,7 +81,7 @@ def open_splits(data: DataConfig) -> Splits:
             label_separator=data.label_separator,
             told_by=option,
         )
-        for source, option in ((data.source, "data.source"), (data.val_source, "data.val_source"))
+        for source, option in ((data.source, "DATA (data.source)"), (data.val_source, "data.val_source"))
         if source is not None
     ]
     notices = [notice for listing in listings for notice in listing.notices]
@@ -193,7 +193,7 @@ def list_videos(
     split: str | None = None,
     task: str | None = None,
     label_separator: str | None = None,
-    told_by: str = "data.source",
+    told_by: str = "DATA (data.source)",
 ) -> Listing:
     """What a source holds, whatever kind of dataset it is.
 
@@ -241,7 +241,7 @@ def list_published_splits(source: str) -> tuple[str, ...]:
     """The splits that a dataset was published with; none for a folder or list of one's own."""
     named, path = locate_source(source)
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder: check data.source")
+        raise DataError(f"{path}: no such file or folder: check DATA (data.source)")
     kind = named or _recognise(path)
     return kind.facts.splits if issubclass(kind, OfficialDataset) else ()
 

@@ -72,7 +72,9 @@ def read_any_scores(
     if path.is_dir():
         path = find_scores(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file or run")
+        raise DataError(
+            f"{path}: no such file or run: give a scores file, or a run that `kinemix test` has measured"
+        )
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise DataError(f"{path}: scores are read from {', '.join(_READERS)} and run directories")

@@ -46,7 +46,7 @@ class Hacs(OfficialDataset):
         frame_rate=None,
         sampling="dense",
         frame_stride=2,
-        protocol="10 clips x 3 crops of 256, 16 frames at stride 2 from 320 pixels (MTNet)",
+        protocol="10 clips x 3 crops of 256, 16 frames at stride 2 (MTNet)",
         licence="lists for research; videos are YouTube's",
         url="http://hacs.csail.mit.edu/ and https://github.com/hangzhaomit/HACS-dataset",
         layout=_LAYOUT,

@@ -34,7 +34,7 @@ class Moments(OfficialDataset):
         frame_rate=None,
         sampling="dense",
         frame_stride=3,
-        protocol="10 clips x 3 crops of 256, 16 frames at stride 3 from 320 pixels (MTNet)",
+        protocol="10 clips x 3 crops of 256, 16 frames at stride 3 (MTNet)",
         licence="research, by registration",
         url="http://moments.csail.mit.edu/",
         layout=_LAYOUT,

@@ -105,9 +105,14 @@ class SomethingSomethingV2(OfficialDataset):
 
     @staticmethod
     def recognises(path: Path) -> bool:
-        return (
-            path.is_dir() and RootFiles(path).find(r"something-something-v2-train.*\.(json|txt)") is not None
-        )
+        if not path.is_dir():
+            return False
+        root = RootFiles(path)
+        found = root.find(r"something-something-v2-train.*\.(json|txt)", r"validation\.json")
+        if found is None or found.name != "validation.json":
+            return found is not None
+        with found.open(encoding="utf-8", errors="replace") as file:  # a name that others use too
+            return '"template"' in file.read(1000)
 
     @classmethod
     def read_rows(cls, root: RootFiles, *, split: str) -> list[Row]:

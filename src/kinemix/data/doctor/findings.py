@@ -39,7 +39,6 @@ Rule: TypeAlias = Callable[[VideoRecord, int], Iterator[Finding]]
 PLAIN_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "rgb24", ""})
 """Pixel formats whose 8 bits come through as they are; an empty one is not known."""
 
-_PREPARE = "transcode it with 'kinemix prepare'"
 _REASONS: tuple[tuple[str, str, str], ...] = (
     ("empty file", "empty", "download or export it again"),
     ("audio only", "audio_only", "replace it by the video, or remove it from the data"),
@@ -139,7 +138,8 @@ def _find_timing(record: VideoRecord, _: int) -> Iterator[Finding]:
             f"{record.odd_gaps} of {(record.num_frames or 1) - 1} gaps differ from {middle:.1f} ms "
             f"({shortest:.1f} to {longest:.1f} ms)"
         )
-        cure = f"frames are sampled by number, so its speed is bent: {_PREPARE}"
+        rate = f"ffmpeg -vf fps={1000 / middle:.4g}"
+        cure = f"frames are sampled by number, so its speed is bent: even it out ({rate})"
         yield Finding("variable_frame_rate", "warning", (record.path,), value, cure)
     if not record.sound_times:
         value = "timestamps are missing, repeated or scrambled"
@@ -152,16 +152,17 @@ def _find_geometry(record: VideoRecord, _: int) -> Iterator[Finding]:
     if record.other_sizes:
         sizes = ", ".join(f"{width}x{height}" for width, height in record.other_sizes[:3])
         value = f"{record.width}x{record.height}, then {sizes}"
-        cure = f"later frames are stretched to the first one's size: cut it there, or {_PREPARE}"
+        cure = "later frames are stretched to the first one's size: cut it where the size changes"
         yield Finding("size_changes", "warning", files, value, cure)
     if record.rotation % 360:
         if record.rotation % 90 or abs(record.rotation) > 360:
-            yield Finding("odd_rotation", "warning", files, f"{record.rotation} degrees", _PREPARE)
+            cure = "it is not applied: if the picture is askew, turn it (ffmpeg -vf rotate)"
+            yield Finding("odd_rotation", "warning", files, f"{record.rotation} degrees", cure)
         else:
             value = f"{record.rotation} degrees, by metadata"
             yield Finding("rotation", "note", files, value, "nothing: it is applied; other tools may not")
     if abs(record.pixel_aspect - 1) > 0.01:
-        cure = f"the reader shows them square, so shapes are squeezed: {_PREPARE}"
+        cure = "the reader shows them square, so shapes are squeezed: scale it (ffmpeg -vf scale=iw*sar:ih,setsar=1)"
         value = f"pixels {record.pixel_aspect:.3f} times as wide as high"
         yield Finding("pixel_aspect", "warning", files, value, cure)
     if record.interlaced:
