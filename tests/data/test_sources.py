@@ -151,7 +151,7 @@ def test_folder_errors(tmp_path: Path, files: list[str], options: dict, message:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file or folder: check data"):
+    with pytest.raises(DataError, match=r"no such file or folder: check DATA \(data\.source\)"):
         open_splits(DataConfig(source=str(tmp_path / "nowhere")))
     with pytest.raises(ConfigError, match=r"data.source: nothing given"):
         open_splits(DataConfig())
