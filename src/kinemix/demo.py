@@ -19,7 +19,7 @@ from kinemix.config import AugmentConfig, DataConfig, MachineConfig, OptimConfig
 from kinemix.data.catalog.motion import CLASSES, PAIRS, make_motion
 from kinemix.data.reader import open_video
 from kinemix.deploy.predict import Prediction, load
-from kinemix.engine.logbook import read_log
+from kinemix.engine.logbook import read_curve
 from kinemix.engine.measure import Measurement, measure_run
 from kinemix.engine.progress import CountBar
 from kinemix.engine.settle import build_model
@@ -218,7 +218,7 @@ def _build_page(
         (plot_filmstrip(_read_samples(videos)), "One clip of each class, time from left to right.")
     )
     page.add_heading("Training")
-    curves = {title: _read_curve(out / "runs" / outcome.model) for title, outcome in outcomes.items()}
+    curves = {title: read_curve(out / "runs" / outcome.model) for title, outcome in outcomes.items()}
     page.add_figures((plot_curves(curves, chance=0.5), "Training loss and validation accuracy by epoch."))
     page.add_heading("Who is taken for whom")
     for title, (forward, backward) in tests.items():
@@ -243,18 +243,3 @@ def _read_samples(videos: Path) -> dict[str, Any]:
         with open_video(sorted((videos / "val" / name).glob("*.mp4"))[0]) as reader:
             samples[name] = reader.read(range(reader.num_frames))
     return samples
-
-
-def _read_curve(run: Path) -> list[dict[str, float]]:
-    """One record an epoch, from the run's log."""
-    epochs: dict[int, dict[str, float]] = {}
-    losses: dict[int, list[float]] = {}
-    for record in read_log(run):
-        if record["kind"] == "train":
-            losses.setdefault(-int(-record["epoch"] // 1), []).append(record["loss"])
-        elif record["kind"] == "val":
-            epochs.setdefault(int(record["epoch"]), {})["val_top1"] = record["top1"]
-    return [
-        {"epoch": epoch, "train_loss": sum(values) / len(values), **epochs.get(epoch, {})}
-        for epoch, values in sorted(losses.items())
-    ]

@@ -24,6 +24,7 @@ VERBS = {
     "test": "measure a trained run: accuracies, confusion, scores",
     "ensemble": "average score files, measure each and all, compare them pair by pair",
     "compare": "runs side by side: classes, order, confidence, agreement, cost, as pictures and a page",
+    "report": "one page about a run or several: curves, confusion, clips, order, cost, data, how to do it again",
     "predict": "name what is seen in video files",
     "convert": "read a checkpoint of another project, tensor by tensor",
     "inspect": "print where the temporal modules of a model stand, and what they cost",

@@ -1,6 +1,7 @@
 """The logbook: one JSON line a record for programs, and the same numbers for TensorBoard."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,6 +101,21 @@ def read_log(directory: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return records
+
+
+def read_curve(directory: Path) -> list[dict[str, float]]:
+    """The run epoch by epoch: ``epoch``, mean ``train_loss``, and ``val_top1`` where it was validated."""
+    validated: dict[int, dict[str, float]] = {}
+    losses: dict[int, list[float]] = {}
+    for record in read_log(directory):
+        if record["kind"] == "train":
+            losses.setdefault(math.ceil(record["epoch"]), []).append(record["loss"])
+        elif record["kind"] == "val" and "top1" in record:
+            validated[int(record["epoch"])] = {"val_top1": record["top1"]}
+    return [
+        {"epoch": epoch, "train_loss": sum(values) / len(values), **validated.get(epoch, {})}
+        for epoch, values in sorted(losses.items())
+    ]
 
 
 def _drop_records_after(path: Path, position: Position) -> None:

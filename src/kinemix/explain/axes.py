@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 _PLACES = tuple(
@@ -33,7 +33,12 @@ def shorten_name(name: str, letters: int) -> str:
 
 
 def place_labels_(
-    axes: Axes, texts: Sequence[tuple[float, float, str]], *, size: float = 7, radius: float = 2.5
+    axes: Axes,
+    texts: Sequence[tuple[float, float, str]],
+    *,
+    size: float = 7,
+    radius: float = 2.5,
+    avoid: Sequence[Text] = (),
 ) -> list[Annotation]:
     """Write texts beside points, where they cover neither each other nor a point.
 
@@ -45,6 +50,7 @@ def place_labels_(
         texts: x, y in data coordinates, and what is written.
         size: of the letters in points.
         radius: of the points, likewise.
+        avoid: texts that stand there already.
     """
     figure = axes.figure.figure  # of a figure within a figure, the outer one
     figure.draw_without_rendering()
@@ -53,6 +59,7 @@ def place_labels_(
     pixels = figure.dpi / 72
     half = radius * pixels
     taken = [Bbox([[x - half, y - half], [x + half, y + half]]) for x, y in points]
+    taken += [Text.get_window_extent(text) for text in avoid]  # without the lines that lead to them
     window = axes.get_window_extent(renderer)
     placed = []
     for x, y, text in texts:

@@ -14,6 +14,9 @@ from kinemix.atomic import write_atomically
 Picture: TypeAlias = Figure | bytes
 """A figure, or what :func:`render_png` made of it."""
 
+_SHORT = 32
+"""Letters up to which the text of a cell is not broken into lines."""
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d5d9de; --soft: #f3f5f7; }
 @media (prefers-color-scheme: dark) {
@@ -26,10 +29,14 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(-
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
 th:first-child, td:first-child { text-align: left; }
+.short { white-space: nowrap; }
 thead th { background: var(--soft); }
 img, video { max-width: 100%; height: auto; border-radius: 4px; }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem; } .pair figure { flex: 1 1 20rem; margin: 0; }
 figure { margin: 1rem 0; } figcaption { font-size: .9rem; opacity: .8; }
+.contents { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; }
+a { color: #0072b2; } @media (prefers-color-scheme: dark) { a { color: #7cc4f0; } }
+:focus-visible { outline: 3px solid #e69f00; outline-offset: 2px; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; }
 @media print { body { max-width: none; } h2 { break-after: avoid; } figure { break-inside: avoid; } }
 """
@@ -41,10 +48,17 @@ class Page:
     def __init__(self, title: str) -> None:
         self.title = title
         self._blocks: list[str] = [f"<h1>{html.escape(title)}</h1>"]
+        self._styles: list[str] = [_STYLE]
+        self._scripts: list[str] = []
+        self._headings: list[tuple[str, str]] = []
 
     def add_heading(self, text: str, *, level: int = 2) -> None:
         """A heading of a section (level 2) or of a part of one (3)."""
-        self._blocks.append(f"<h{level}>{html.escape(text)}</h{level}>")
+        name = ""
+        if level == 2:  # the contents lead there
+            self._headings.append((f"part-{len(self._headings) + 1}", text))
+            name = f' id="{self._headings[-1][0]}"'
+        self._blocks.append(f"<h{level}{name}>{html.escape(text)}</h{level}>")
 
     def add_text(self, text: str) -> None:
         self._blocks.append(f"<p>{html.escape(text)}</p>")
@@ -52,15 +66,38 @@ class Page:
     def add_code(self, text: str) -> None:
         self._blocks.append(f"<pre><code>{html.escape(text)}</code></pre>")
 
+    def add_details(self, title: str, text: str) -> None:
+        """A long text that is folded away until somebody opens it."""
+        self._blocks.append(
+            f"<details><summary>{html.escape(title)}</summary><pre><code>{html.escape(text)}</code></pre></details>"
+        )
+
     def add_table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table whose first column is text and whose others are figures."""
         head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-        )
+        body = "".join("<tr>" + "".join(_render_cell(cell) for cell in row) + "</tr>" for row in rows)
         self._blocks.append(
-            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+            f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         )
+
+    def add_html(self, block: str) -> None:
+        """A block of HTML as it is: whoever gives it has escaped what is not theirs."""
+        self._blocks.append(block)
+
+    def add_style(self, style: str) -> None:
+        """CSS for blocks of one's own."""
+        self._styles.append(style)
+
+    def add_script(self, script: str) -> None:
+        """JavaScript that runs when the page is there; it must not contain the end of a script element."""
+        self._scripts.append(script)
+
+    def add_contents(self) -> None:
+        """A list of links to the sections, in front of everything; to be called when all are there."""
+        links = "".join(
+            f'<li><a href="#{name}">{html.escape(text)}</a></li>' for name, text in self._headings
+        )
+        self._blocks.insert(1, f'<nav aria-label="Contents"><ul class="contents">{links}</ul></nav>')
 
     def add_film(self, film: bytes, caption: str) -> None:
         """An MP4 file that the browser plays in place (:func:`kinemix.data.film.encode_film` makes one)."""
@@ -83,8 +120,9 @@ class Page:
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+            f"<title>{html.escape(self.title)}</title><style>{''.join(self._styles)}</style></head>\n<body>\n"
             + "\n".join(self._blocks)
+            + "".join(f"\n<script>{script}</script>" for script in self._scripts)
             + "\n</body></html>\n"
         )
 
@@ -101,6 +139,12 @@ def render_png(picture: Picture) -> bytes:
     buffer = io.BytesIO()
     picture.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def _render_cell(cell: str) -> str:
+    """Figures stay on one line; names and paths may be broken."""
+    short = ' class="short"' if len(cell) <= _SHORT else ""
+    return f"<td{short}>{html.escape(cell)}</td>"
 
 
 def _to_data_url(content: bytes, kind: str) -> str:

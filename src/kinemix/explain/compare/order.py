@@ -31,7 +31,7 @@ def plot_order(networks: Mapping[str, OrderSensitivity]) -> Figure:
         networks: name -> what was measured.
     """
     shown, gap = choose_classes(networks)
-    height = _ROW_INCHES * (len(shown) + (0.7 if gap else 0)) + 1.35
+    height = _ROW_INCHES * (len(shown) + (0.7 if gap else 0)) + 1.5
     figure = Figure(figsize=(2.1 + _PANEL_INCHES * len(networks), height), layout="constrained")
     panels = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
     for axes, (name, order) in zip(panels, networks.items(), strict=True):
@@ -98,8 +98,8 @@ def _tell_answer(c: ClassOrder) -> str:
 
 
 def _tell_network(name: str, order: OrderSensitivity) -> str:
-    figures = ", ".join(
-        f"{_STYLES[kind][0]} {order.accuracy[kind]:.0%}" for kind in _STYLES if kind in order.accuracy
-    )
+    kinds = [kind for kind in _STYLES if kind in order.accuracy]
+    told = [f"{_STYLES[kind][0]} {order.accuracy[kind]:.0%}" for kind in kinds]
+    figures = "\n".join(", ".join(told[first : first + 2]) for first in range(0, len(told), 2))
     unchanged = f"{order.unchanged['reverse']:.0%} of the answers stay when reversed"
     return f"{shorten_name(name, 40)}\n{figures}\n{unchanged}"

@@ -88,7 +88,7 @@ def write_comparison(
     """
     out.mkdir(parents=True, exist_ok=True)
     page = Page(" and ".join(comparison.scores) if len(comparison.scores) < 4 else "Comparison of networks")
-    _add_summary(page, comparison)
+    add_summary_(page, comparison)
     written = []
     section: FigureName | None = None
     for drawing in _draw(comparison, videos, figures, published, same_dataset):
@@ -201,7 +201,8 @@ def _name_file(figure: str, name: str, comparison: Comparison) -> str:
     return f"{figure}-{list(comparison.changes).index(name) + 2}"
 
 
-def _add_summary(page: Page, comparison: Comparison) -> None:
+def add_summary_(page: Page, comparison: Comparison) -> None:
+    """The table of all networks, and how each was tested."""
     rows = []
     for name, figures in comparison.figures.items():
         cost, paired = comparison.costs.get(name), comparison.paired.get(name)

@@ -80,12 +80,11 @@ def plot_trade_off(
     for axes in panels:
         _scale_axes_(axes, cost_label)
     _draw_sizes(panels[-1], scale)
-    if published:
-        numbers = [(p.macs / 1e9, 100 * p.accuracy, str(n)) for n, p in enumerate(published, start=1)]
-        place_labels_(panels[-1], numbers, size=7)
     own = [(n.cost, 100 * n.accuracy, shorten_name(n.name, 30)) for n in networks]
     radius = np.sqrt(max(_area(n.parameters, scale) for n in networks) / np.pi)
-    place_labels_(panels[0], own, size=9, radius=radius)
+    names = place_labels_(panels[0], own, size=9, radius=radius)
+    numbers = [(p.macs / 1e9, 100 * p.accuracy, str(n)) for n, p in enumerate(published, start=1)]
+    place_labels_(panels[-1], numbers, size=7, avoid=() if apart else names)
     return figure
 
 
