@@ -159,6 +159,38 @@ def test_predict_ranks_per_task(kinemix_, run, epic):
         assert sum(p.score for p in everything if p.task == task) == pytest.approx(1, abs=1e-4)
 
 
+def test_ensembles_of_every_task(kinemix_, run, epic, tmp_path):
+    files = []
+    for clips in (1, 2):
+        words = ("--data.split", "s1", "--clips", clips, "--workers", 0)
+        assert kinemix_("test", run, f"epic:{epic}", *words)[0] == 0
+        files += run.glob(f"test-epic*-s1-2x{clips}x1.parquet")
+    out, file = tmp_path / "both.parquet", tmp_path / "seen.json"
+    code, told, errors = kinemix_("ensemble", *files, "--out", out, "--submission", file)
+    assert code == 0
+    assert told.splitlines() == [*TASKS, str(out), str(file)]
+    assert errors.count("the labels are not known here: no figures") == 3
+    members = [read_scores(path) for path in files]
+    together = read_scores(out)
+    np.testing.assert_allclose(together.logits, np.mean([m.logits for m in members], axis=0), atol=1e-6)
+    assert together.space == members[0].space
+    entry = json.loads(file.read_text())["results"]["1924"]
+    assert entry["noun"]["8"] == pytest.approx(float(together.take_task("noun").logits[0, 8]), abs=1e-6)
+    for clips in (1, 2):
+        assert kinemix_("test", run, "--clips", clips, "--workers", 0)[0] == 0
+    words = (
+        "ensemble",
+        *(run / f"test-held-out-2x{clips}x1.parquet" for clips in (1, 2)),
+        "--format",
+        "json",
+    )
+    content = json.loads(kinemix_(*words)[1])
+    assert list(content["tasks"]) == list(TASKS)
+    assert content["tasks"]["noun"]["ensemble"]["count"] == 1
+    content = json.loads(kinemix_(*words, "--task", "verb")[1])
+    assert content["ensemble"]["count"] == 1
+
+
 def test_one_task_alone_has_many_shot_figures_too(kinemix_, epic, tmp_path):
     words = ["--data.task", "noun", "--optim.epochs", 1, "--out", tmp_path / "run"]
     train_quietly(f"epic:{epic}", *words)
@@ -323,6 +355,14 @@ def test_every_label_above_the_threshold_is_named(kinemix_, several, squares):
     code, _, errors = kinemix_("predict", several, video, "--threshold", 1.5)
     assert code == 2
     assert "threshold is 1.5" in errors
+
+
+def test_several_labels_are_no_ensemble(kinemix_, several):
+    assert kinemix_("test", several, "--workers", 0)[0] == 0
+    for verb in ("ensemble", "compare"):
+        code, _, errors = kinemix_(verb, *[several / "test-held-out-2x1x1.parquet"] * 2)
+        assert code == 2
+        assert "any number of labels a video: there is no accuracy to compare" in errors
 
 
 def test_classes_that_no_video_has_are_told(kinemix_, several, squares, tmp_path):

@@ -14,9 +14,10 @@ from kinemix.evaluate.ensemble import (
     find_best,
     leave_out_tested,
     search_weights,
+    split_tasks,
     take_samples,
 )
-from kinemix.evaluate.scores import Scores, read_scores, write_scores
+from kinemix.evaluate.scores import Scores, join_tasks, read_scores, write_scores
 from kinemix.label_space import LabelSpace
 
 CLASSES = ("close", "open", "push")
@@ -212,3 +213,49 @@ def test_tested_samples_choose_no_weight(members):
     nameless = [replace(m, ids=tuple(f"#{i}" for i in range(10))) for m in tested]
     with pytest.raises(DataError, match="another split"):
         leave_out_tested(nameless, tested)
+
+
+# ---------------------------------------------------------------------------------------------------- tasks
+
+
+def make_tasks(seed):
+    parts = {"verb": make_scores(seed), "noun": make_scores(seed + 10, help_=3.0)}
+    return join_tasks(parts)
+
+
+def test_each_task_is_fused_by_itself():
+    members = [make_tasks(0), make_tasks(1)]
+    tasks = split_tasks(members, ["a", "b"])
+    assert list(tasks) == ["verb", "noun"]
+    fused = {task: average_scores(part, weights=(3, 1)) for task, part in tasks.items()}
+    together = join_tasks(fused)
+    np.testing.assert_allclose(
+        together.logits, (3 * members[0].logits + members[1].logits) / 4, rtol=1e-5, atol=1e-6
+    )
+    assert together.space == members[0].space
+    assert together.metrics().by_task["noun"].top1 == fused["noun"].metrics().top1
+
+
+def test_one_task_of_several_joins_a_network_that_knows_it_alone():
+    both, alone = make_tasks(0), make_scores(11, help_=3.0)
+    (task, members), *others = split_tasks([both, alone], ["a", "b"], task="noun").items()
+    assert (task, others) == ("noun", [])
+    assert members[0].logits.shape == alone.logits.shape
+    assert members[1] is alone
+    with pytest.raises(DataError, match="b answers one question, a answers verb, noun: --task NAME"):
+        split_tasks([both, alone], ["a", "b"])
+    with pytest.raises(DataError, match="have no task 'nouns': did you mean 'noun'"):
+        split_tasks([both, alone], ["a", "b"], task="nouns")
+    with pytest.raises(DataError, match="have no task 'noun': they answer one question only"):
+        split_tasks([alone], ["b"], task="noun")
+
+
+def test_any_number_of_labels_is_refused():
+    scores = make_scores(0)
+    several = replace(
+        scores,
+        space=LabelSpace(class_names=CLASSES, multilabel=True),
+        labels=np.eye(len(CLASSES), dtype=np.int64)[scores.labels],
+    )
+    with pytest.raises(DataError, match="any number of labels a video: there is no accuracy to compare"):
+        split_tasks([scores, several], ["a", "b"])

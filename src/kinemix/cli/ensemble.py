@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,9 +67,11 @@ def _declare() -> Options:
         options.add(
             f"--{what}_key", str | None, about=f"array or column of the {what}, if its name is unusual"
         )
+    options.add("--task", str | None, about="take this one, where members answer several; by default each")
     options.add("--draws", int, 1000, about="of the bootstrap")
     options.add("--seed", int, 0, about="of the bootstrap")
     options.add("--out", str | None, about="Parquet file for the ensemble's scores")
+    options.add("--submission", str | None, about="file for the EPIC-Kitchens-55 challenge")
     options.add("--format", Literal["table", "json"], "table", about="of the output")
     return options
 
@@ -94,47 +96,105 @@ def _show_confusion(read: list[Any], names: list[str], given: Any) -> int:
     return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fusion:
+    """Members and their ensemble on one question.
+
+    Attributes:
+        together: the ensemble's scores; of one member, its own.
+        figures: by name, the ensemble's last; none where nobody knows the labels.
+        weights: by name of a member; none where there is one.
+        views: how each member was tested.
+        compared: pairs of names, and what came of it.
+        notices: for the user.
+    """
+
+    together: "Scores"
+    figures: "dict[str, Figures]"
+    weights: dict[str, float]
+    views: dict[str, str]
+    compared: "dict[tuple[str, str], PairedComparison]"
+    notices: list[str]
+
+
 def _show_scores(read: "list[Scores]", names: list[str], given: Any) -> int:
-    from kinemix.evaluate.compare import compare_scores, measure_scores
-    from kinemix.evaluate.ensemble import align_scores, average_scores, check_weights, find_best
-    from kinemix.evaluate.scores import write_scores
+    from kinemix.evaluate.ensemble import split_tasks
+    from kinemix.evaluate.scores import join_tasks, write_scores
+    from kinemix.evaluate.submission import write_submission
 
     if given.draws < 1 or given.seed < 0:
         raise ConfigError(f"draws={given.draws}, seed={given.seed}: give at least 1 and 0")
+    tasks = split_tasks(read, names, task=given.task)
+    fused = {task: _fuse(members, names, given, task) for task, members in tasks.items()}
+    parts = {task: fusion.together for task, fusion in fused.items()}
+    together = join_tasks(parts) if len(parts) > 1 else next(iter(parts.values()))
+    files = []
+    if given.out and len(names) > 1:
+        write_scores(together, Path(given.out))
+        files.append(given.out)
+    if given.submission:
+        write_submission(together, Path(given.submission))
+        files.append(given.submission)
+    if given.format == "json":
+        told = {task: _describe(fusion, given) for task, fusion in fused.items()}
+        content = {"tasks": told} if len(told) > 1 else next(iter(told.values()))
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+        return 0
+    for task, fusion in fused.items():
+        for notice in fusion.notices:
+            print(f"note: {task}: {notice}" if task else f"note: {notice}", file=sys.stderr)
+        if task:
+            print(task)
+        if fusion.figures:
+            _print_figures(fusion.figures, fusion.weights, fusion.views, given)
+            _print_comparisons(fusion.compared)
+    for file in files:
+        print(file)
+    return 0
+
+
+def _fuse(read: "Sequence[Scores]", names: list[str], given: Any, task: str) -> _Fusion:
+    """One question: the members aligned, averaged, measured and compared."""
+    from kinemix.evaluate.compare import compare_scores, measure_scores
+    from kinemix.evaluate.ensemble import align_scores, average_scores, check_weights, find_best
+
     aligned = align_scores(read, names, match=given.match, allow_missing=given.allow_missing)
     notices = [*aligned.notices, *_warn_of_scales(aligned, names, given.average)]
     weights = check_weights(given.weights, len(read))
     if given.search_on is not None:
-        weights = _search(aligned, names, given, notices)
+        weights = _search(aligned, names, given, notices, task)
     all_scores = dict(zip(names, aligned.members, strict=True))
     together = f"ensemble of {len(names)}"
     if len(names) > 1:
         all_scores[together] = average_scores(aligned.members, weights=weights, average=given.average)
-    draw = {"draws": given.draws, "seed": given.seed}
-    figures = {name: measure_scores(one, **draw) for name, one in all_scores.items()}
-    base = _find_member(given.against, names) if given.against else names[find_best(aligned.members)]
-    others = [name for name in all_scores if name != base]
-    if not given.against:
-        others = [together] if len(names) > 1 else []
-    compared = {(name, base): compare_scores(all_scores[name], all_scores[base], **draw) for name in others}
-    if given.out and len(names) > 1:
-        write_scores(all_scores[together], Path(given.out))
-    by_name = dict(zip(names, weights, strict=True)) if len(names) > 1 else {}
-    views = {name: one.describe_protocol() for name, one in zip(names, aligned.members, strict=True)}
-    if given.format == "json":
-        _print_json(figures, by_name, views, compared, notices, given)
+    figures: dict[str, Figures] = {}
+    compared: dict[tuple[str, str], PairedComparison] = {}
+    if aligned.members[0].labelled:
+        draw = {"draws": given.draws, "seed": given.seed}
+        figures = {name: measure_scores(one, **draw) for name, one in all_scores.items()}
+        base = _find_member(given.against, names) if given.against else names[find_best(aligned.members)]
+        others = [name for name in all_scores if name != base]
+        if not given.against:
+            others = [together] if len(names) > 1 else []
+        compared = {
+            (name, base): compare_scores(all_scores[name], all_scores[base], **draw) for name in others
+        }
     else:
-        for notice in notices:
-            print(f"note: {notice}", file=sys.stderr)
-        _print_figures(figures, by_name, views, given)
-        _print_comparisons(compared)
-        if given.out and len(names) > 1:
-            print(given.out)
-    return 0
+        notices.append("the labels are not known here: no figures")
+    return _Fusion(
+        together=list(all_scores.values())[-1],
+        figures=figures,
+        weights=dict(zip(names, weights, strict=True)) if len(names) > 1 else {},
+        views={name: one.describe_protocol() for name, one in zip(names, aligned.members, strict=True)},
+        compared=compared,
+        notices=notices,
+    )
 
 
-def _search(tested: "Aligned", names: list[str], given: Any, notices: list[str]) -> tuple[float, ...]:
-    from kinemix.evaluate.ensemble import align_scores, leave_out_tested, search_weights
+def _search(
+    tested: "Aligned", names: list[str], given: Any, notices: list[str], task: str
+) -> tuple[float, ...]:
+    from kinemix.evaluate.ensemble import align_scores, leave_out_tested, search_weights, split_tasks
     from kinemix.evaluate.foreign_scores import Confusion
 
     if len(given.search_on) != len(tested.members):
@@ -145,6 +205,8 @@ def _search(tested: "Aligned", names: list[str], given: Any, notices: list[str])
     scores = [one for one in read if not isinstance(one, Confusion)]
     if len(scores) < len(read):
         raise DataError("--search_on: a confusion matrix holds no scores")
+    if task:
+        scores = list(split_tasks(scores, given.search_on, task=task)[task])
     search = align_scores(scores, given.search_on, match=given.match, allow_missing=given.allow_missing)
     others, left_out = leave_out_tested(search.members, tested.members, match=given.match)
     weights = search_weights(others, average=given.average)
@@ -237,28 +299,21 @@ def _print_comparisons(compared: "dict[tuple[str, str], PairedComparison]") -> N
     console.print(table)
 
 
-def _print_json(
-    figures: "dict[str, Figures]",
-    weights: dict[str, float],
-    views: dict[str, str],
-    compared: "dict[tuple[str, str], PairedComparison]",
-    notices: list[str],
-    given: Any,
-) -> None:
+def _describe(fusion: _Fusion, given: Any) -> dict[str, Any]:
+    """One question, as JSON can hold it."""
+    figures, weights = fusion.figures, fusion.weights
     members = {
-        name: {"views": views[name], "weight": weights.get(name), **asdict(one)}
-        for name, one in figures.items()
-        if name in views
+        name: {"views": view, "weight": weights.get(name), **(asdict(figures[name]) if figures else {})}
+        for name, view in fusion.views.items()
     }
-    content = {
+    return {
         "members": members,
-        "ensemble": next((asdict(one) for name, one in figures.items() if name not in views), None),
+        "ensemble": next((asdict(one) for name, one in figures.items() if name not in members), None),
         "average": given.average,
-        "comparisons": [{"first": a, "second": b, **asdict(c)} for (a, b), c in compared.items()],
+        "comparisons": [{"first": a, "second": b, **asdict(c)} for (a, b), c in fusion.compared.items()],
         "bootstrap": {"draws": given.draws, "seed": given.seed, "level": 0.95},
-        "notices": notices,
+        "notices": fusion.notices,
     }
-    print(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def format_interval(interval: "Interval | None", *, sign: str = "") -> str:

@@ -30,6 +30,35 @@ class Aligned:
     notices: tuple[str, ...]
 
 
+def split_tasks(
+    members: Sequence[Scores], names: Sequence[str], *, task: str | None = None
+) -> dict[str, tuple[Scores, ...]]:
+    """The members' scores of each task that all of them answer; of one question by the name "".
+
+    Args:
+        members: one or more.
+        names: of the members, for messages.
+        task: take this one alone; members that answer one question only are taken to answer this one.
+
+    Raises:
+        DataError: members answer different tasks and none is named; none has that task; any number of labels.
+    """
+    if task is not None:
+        several = any(member.space.tasks for member in members)
+        taken = (one.take_question(task if one.space.tasks or not several else None) for one in members)
+        return {task: tuple(taken)}
+    asked = [tuple(member.space.tasks) for member in members]
+    for name, tasks in zip(names, asked, strict=True):
+        if set(tasks) != set(asked[0]):
+            told = [", ".join(one) or "one question" for one in (tasks, asked[0])]
+            raise DataError(
+                f"{name} answers {told[0]}, {names[0]} answers {told[1]}: --task NAME takes one of several"
+            )
+    if not asked[0]:
+        return {"": tuple(member.take_question() for member in members)}
+    return {one: tuple(member.take_task(one) for member in members) for one in asked[0]}
+
+
 def align_scores(
     members: Sequence[Scores], names: Sequence[str], *, match: Match = "id", allow_missing: bool = False
 ) -> Aligned:

@@ -133,6 +133,7 @@ def merge_scores(parts: Sequence[Scores]) -> Scores:
 def join_tasks(tasks: Mapping[str, Scores]) -> Scores:
     """The scores of several tasks side by side: what :meth:`Scores.take_task` took apart."""
     parts = list(tasks.values())
+    models = {task: part.model for task, part in tasks.items()}
     views = [part.view_logits for part in parts if part.view_logits is not None]
     return replace(
         parts[0],
@@ -145,6 +146,7 @@ def join_tasks(tasks: Mapping[str, Scores]) -> Scores:
                 for task, part in tasks.items()
             },
         ),
+        model=parts[0].model if all(m == parts[0].model for m in models.values()) else {"by_task": models},
         view_logits=np.concatenate(views, axis=2) if len(views) == len(parts) else None,
     )
 
