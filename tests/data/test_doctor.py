@@ -357,6 +357,16 @@ def test_labels(labels: list[str], expected: dict[str, str], clips: list[Path]) 
     assert kinds_of(examine_rows(clips, rows, "path,label")) == expected
 
 
+def test_several_labels_are_counted_class_by_class(clips: list[Path]) -> None:
+    labels = ["a|b", "b|a", "a", "b", "", "a|b", "a", "b", "a|b", "", "a", "b"]
+    rows = [(clip.name, label) for clip, label in zip(clips, labels, strict=True)]
+    examination = examine_rows(clips, rows, "path,label", label_separator="|")
+    assert kinds_of(examination) == {}
+    assert {name: sum(parts.values()) for name, parts in examination.classes.items()} == {"a": 7, "b": 7}
+    rows = [*rows, (clips[0].name, "a")]
+    assert "contradicting_labels" in kinds_of(examine_rows(clips, rows, "path,label", label_separator="|"))
+
+
 def test_labels_beyond_the_class_file_are_found(clips: list[Path], tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("jump\nrun\n")

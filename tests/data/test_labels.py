@@ -14,6 +14,7 @@ from kinemix.config import AugmentConfig, DataConfig, InputSpec, Protocol
 from kinemix.data.annotations import Annotations, Sample
 from kinemix.data.catalog.epic_kitchens import EpicKitchens55
 from kinemix.data.catalog.root_files import RootFiles
+from kinemix.data.census import take_census
 from kinemix.data.loader import build_test_loader, build_train_loader
 from kinemix.data.mirror import mirror_space, reverse_space
 from kinemix.data.prepare.run import prepare_dataset
@@ -225,6 +226,8 @@ def test_what_a_server_alone_can_score(tmp_path: Path, studio: Studio) -> None:
     assert test.space == space
     assert [test.read_label(n) for n in range(len(test))] == [(UNLABELLED,) * 3]
     assert [sample.id for sample in test.samples] == ["1924"]
+    census = take_census(EpicKitchens55, tmp_path, split="s1")
+    assert (census.published, census.found, census.empty_classes) == ({"test": 8047}, {"test": 1}, ())
     with pytest.raises(DataError, match=r"no label: nothing can be learnt from data.split=s1"):
         open_splits(DataConfig(source=f"epic:{tmp_path}", split="s1"))
     with pytest.raises(ConfigError, match="no such split: known: participants, s1, s2"):

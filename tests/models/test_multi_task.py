@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from kinemix.engine.optim import classify_parameters
 from kinemix.errors import ConfigError
 from kinemix.models.checkpoint import load_checkpoint, save_checkpoint
 from kinemix.models.factory import create_model
@@ -118,6 +119,17 @@ def test_any_network_takes_it_and_a_checkpoint_gives_it_back(tmp_path, name, opt
     one = create_model(name, num_classes=12, **options)
     features = model.forward_features(clips)
     assert features.shape == one.forward_features(clips).shape
+
+
+def test_the_optimizer_takes_all_of_it_for_a_classifier():
+    model = create_model(
+        "tsn_test_resnet.r160_in1k", num_classes=TASKS, task_bias="action", num_frames=2, input_size=32
+    )
+    classifier = f"backbone.{model.classifier}"
+    kinds = {path: kind for path, kind, _ in classify_parameters(model, classifier=classifier)}
+    inside = {kind for path, kind in kinds.items() if path.startswith(f"{classifier}.")}
+    assert inside == {"classifier weight", "classifier bias"}
+    assert sum(kind == "classifier weight" for kind in kinds.values()) == 5
 
 
 def test_frames_are_averaged_over_scores():

@@ -159,6 +159,7 @@ def _name_sizes(kind: "type[OfficialDataset]") -> str:
     for split, sizes in kind.facts.sizes.items():
         name = f"{split}: " if len(kind.facts.sizes) > 1 else ""
         lines.append(name + ", ".join(f"{count:,} {part}" for part, count in sizes.items()))
+    lines += [f"{name}: {count:,} without labels" for name, count in kind.facts.test_lists.items()]
     return "\n".join(lines)
 
 

@@ -38,7 +38,12 @@ def run_doctor(words: list[str]) -> int:
     options.add("--labels_start_at", Literal[0, 1] | None, about="number of the first class")
     options.add("--class_file", str | None, about="text file with one class name a line")
     options.add("--split", str | None, about="published split; by default the first")
-    options.add("--task", str | None, about="verb, noun or action, where a dataset asks several questions")
+    options.add(
+        "--task", str | None, about="verb, noun, action or all, where a dataset asks several questions"
+    )
+    options.add(
+        "--label_separator", str | None, about="stands between the labels of a video that may have several"
+    )
     options.add("--workers", int, 2, about="processes")
     options.add("--seconds", float, 60.0, about="of processor time a video, at most")
     options.add("--quick", bool, False, about="look at headers only: nothing is decoded or timed")
@@ -47,7 +52,10 @@ def run_doctor(words: list[str]) -> int:
     options.add("--html", str | None, about="write the report as a page")
     options.add("--json", str | None, about="write everything, file by file; - for standard output")
     given = options.parse(words)
-    names = ("val_source", "root", "group_by", "labels_start_at", "class_file", "split", "task")
+    names = (
+        *("val_source", "root", "group_by", "labels_start_at", "class_file"),
+        *("split", "task", "label_separator"),
+    )
     values = {name: getattr(given, name) for name in names}
     config = from_dict(DataConfig, {"source": given.DATA, "max_missing": 1.0, **values})
     for file in (given.html, given.json):

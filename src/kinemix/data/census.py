@@ -49,7 +49,7 @@ def take_census(
         kind: of the dataset.
         path: its root, or one of its lists.
         root: where the videos are, if not below it.
-        split: published split; the first that is there by default.
+        split: published split, or test list without labels; the first split that is there by default.
 
     Raises:
         DataError: it holds no annotations or no videos; an unknown class; a sample listed twice.
@@ -63,12 +63,14 @@ def take_census(
     gone = {entry.path for entry in missing}
     there = [entry for entry in listing.entries if entry.path not in gone]
     used = {entry.label for entry in there}
-    names = listing.class_names or ()
+    names = () if used == {""} else listing.class_names or ()  # a test list tells no labels
     chosen = listing.split or kind.facts.splits[0]
     return Census(
         title=kind.facts.title,
         split=chosen,
-        published=kind.facts.sizes[chosen],
+        published=kind.facts.sizes[chosen]
+        if chosen in kind.facts.sizes
+        else {"test": kind.facts.test_lists[chosen]},
         listed=dict(Counter(entry.part for entry in listing.entries)),
         found=dict(Counter(entry.part for entry in there)),
         empty_classes=tuple(name for name in names if name not in used),

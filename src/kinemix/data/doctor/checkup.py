@@ -220,10 +220,10 @@ def _measure_cost(
 
 
 def _count_classes(collection: Collection) -> dict[str, dict[str, int]]:
-    names = dict.fromkeys((*collection.class_names, *(member.label for member in collection.members)))
-    counts: dict[str, dict[str, int]] = {name: {} for name in names if name}
+    used = (name for member in collection.members for name in member.classes)
+    counts: dict[str, dict[str, int]] = {name: {} for name in dict.fromkeys((*collection.class_names, *used))}
     for member in collection.members:
-        if member.label:
-            parts = counts[member.label]
+        for name in member.classes:
+            parts = counts[name]
             parts[member.part or ""] = parts.get(member.part or "", 0) + 1
     return counts

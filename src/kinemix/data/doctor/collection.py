@@ -33,7 +33,7 @@ def judge_labels(collection: Collection) -> Iterator[Finding]:
 
 def _find_strangers(collection: Collection) -> Iterator[Finding]:
     """Labels that no class has: numbers out of range, words among numbers, names that the list lacks."""
-    labels = Counter(member.label for member in collection.members)
+    labels = Counter(name for member in collection.members for name in member.classes)
     declared = collection.listings[0].class_names
     if declared is not None:
         for label in sorted(set(labels) - set(declared)):
@@ -57,7 +57,7 @@ def _find_strangers(collection: Collection) -> Iterator[Finding]:
 
 
 def _blame(collection: Collection, label: str, value: str, cure: str) -> Finding:
-    places = tuple(member.place for member in collection.members if member.label == label)
+    places = tuple(member.place for member in collection.members if label in member.classes)
     return Finding("label_out_of_range", "error", places, value, cure)
 
 
@@ -66,21 +66,23 @@ def _find_variants(collection: Collection) -> Iterator[Finding]:
     if collection.official:
         return
     spelt: defaultdict[str, list[str]] = defaultdict(list)
-    for name in dict.fromkeys(member.label for member in collection.members):
+    for name in dict.fromkeys(name for member in collection.members for name in member.classes):
         if re.fullmatch(r"-?\d+", name):
             continue
         spelt[re.sub(r"[\s_-]+", "", name).casefold()].append(name)
     for names in spelt.values():
         if len(names) > 1:
             value = " and ".join(repr(name) for name in sorted(names)) + " count as different classes"
-            files = tuple(member.place for member in collection.members if member.label in names[1:])
+            files = tuple(
+                member.place for member in collection.members if set(member.classes) & set(names[1:])
+            )
             yield Finding("class_variants", "error", files, value, "spell the class in one way")
 
 
 def _find_empty_classes(collection: Collection) -> Iterator[Finding]:
     declared = dict.fromkeys(name for listing in collection.listings for name in listing.declared or ())
     names = list(dict.fromkeys((*collection.class_names, *declared)))
-    used = {member.label for member in collection.members}
+    used = {name for member in collection.members for name in member.classes}
     absent = [name for name in names if name not in used]
     if absent:
         severity: Severity = "warning" if collection.official else "error"
@@ -89,7 +91,7 @@ def _find_empty_classes(collection: Collection) -> Iterator[Finding]:
             "class_without_samples", severity, (collection.source,), f"nowhere: {_join(absent)}", cure
         )
     for part, cost in (("train", "error"), ("val", "warning"), ("test", "warning")):
-        inside = {member.label for member in collection.members if member.part == part}
+        inside = {name for member in collection.members if member.part == part for name in member.classes}
         lacking = [name for name in names if name in used and name not in inside]
         if inside and lacking:
             cure = "the network cannot learn it" if part == "train" else "accuracy says nothing of it"
@@ -101,7 +103,8 @@ def _find_empty_classes(collection: Collection) -> Iterator[Finding]:
 def _find_imbalance(collection: Collection) -> Iterator[Finding]:
     # Where a part is drawn at random, the whole collection is what tells.
     parts = ("train", None) if collection.own_parts else ("train", "val", None)
-    counts = Counter(member.label for member in collection.members if member.part in parts)
+    chosen = (member for member in collection.members if member.part in parts)
+    counts = Counter(name for member in chosen for name in member.classes)
     if len(counts) < 2:
         return
     (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]

@@ -25,10 +25,11 @@ class Member:
 
     Attributes:
         path, segment: of the video.
-        label: class name; empty where there is none.
+        label: class name; empty where there is none; of several, all of them.
         part: train, val or test; as the source says, else as training would draw it; None if it cannot.
         group: subject, session or the like; None if nothing tells.
         place: where it is written.
+        several: its classes, where there may be several.
     """
 
     path: str
@@ -37,6 +38,12 @@ class Member:
     part: str | None
     group: str | None
     place: str
+    several: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every class that it has."""
+        return self.several or ((self.label,) if self.label else ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +88,12 @@ def read_collection(data: DataConfig) -> Collection:
         listings = tuple(
             # Groups are looked for even where the split is not to heed them: that is what may leak.
             list_videos(
-                source, root=data.root, group_by=data.group_by or "auto", split=data.split, task=data.task
+                source,
+                root=data.root,
+                group_by=data.group_by or "auto",
+                split=data.split,
+                task=data.task,
+                label_separator=data.label_separator,
             )
             for source in (data.source, data.val_source)
             if source is not None
@@ -98,9 +110,12 @@ def read_collection(data: DataConfig) -> Collection:
             part = entry.part or parts.get((entry.path, entry.segment))
             if len(named) > 1:
                 part = entry.part if side == "train" and listing.parts else side
-            members.append(Member(entry.path, entry.segment, entry.label, part, entry.group, entry.place))
+            label = ", ".join(sorted(entry.classes))
+            members.append(
+                Member(entry.path, entry.segment, label, part, entry.group, entry.place, entry.label_set)
+            )
     grouped, origin, used = _find_groups(members, data)
-    used_names = tuple(dict.fromkeys(member.label for member in members))
+    used_names = tuple(dict.fromkeys(name for member in members for name in member.classes))
     return Collection(
         source=data.source,
         members=grouped,
