@@ -44,7 +44,9 @@ def test_the_demo_writes_its_summary_and_page_and_is_quick_the_second_time(
     assert plain.accuracy <= 0.5
     assert plain.unchanged_share == 1
     page = (tmp_path / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 3  # the videos, the curves, order
+    assert page.count('class="confusion"') == 2
+    assert "Classes that need order" in page
     runs = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/last/*")}
     capsys.readouterr()
     assert demo.run_demo(out=tmp_path) == outcomes

@@ -1,9 +1,9 @@
 """The main job in one command: a plain image network fails on real video files, a temporal one succeeds.
 
 ``kinemix demo`` makes the ``motion`` videos, trains TSN (no temporal module) and MSTNet on the same small
-backbone by the ordinary training path, tests both forwards and with the frames of every clip reversed, and
-writes ``summary.json`` and one HTML page. What is there already is kept: a second call is quick. Other networks
-can be put to the same test (``--models gsm_resnet18 ctm_resnet18``).
+backbone by the ordinary training path, tests both forwards, reversed, shuffled and from one frame, and writes
+``summary.json`` and one HTML page, which ends in their report. What is there already is kept: a second call is
+quick. Other networks can be put to the same test (``--models gsm_resnet18 ctm_resnet18``).
 """
 
 import json
@@ -19,15 +19,15 @@ from kinemix.config import AugmentConfig, DataConfig, MachineConfig, OptimConfig
 from kinemix.data.catalog.motion import CLASSES, PAIRS, make_motion
 from kinemix.data.reader import open_video
 from kinemix.deploy.predict import Prediction, load
-from kinemix.engine.logbook import read_curve
-from kinemix.engine.measure import Measurement, measure_run
 from kinemix.engine.progress import CountBar
 from kinemix.engine.settle import build_model
+from kinemix.engine.tested_run import TestedRun, open_tested_run
 from kinemix.engine.train import train
+from kinemix.evaluate.compare import is_right
 from kinemix.evaluate.metrics import opposite_share
 from kinemix.explain.filmstrip import plot_filmstrip
 from kinemix.explain.page import Page
-from kinemix.explain.plots import plot_confusion, plot_curves
+from kinemix.explain.report import ReportOptions, add_report_
 
 NETWORKS = {"plain (TSN)": "tsn_resnet18", "MSTNet": "mstnet_resnet18"}
 """Name in the table -> model. The two differ in nothing but the temporal modules."""
@@ -81,22 +81,23 @@ def run_demo(*, out: Path, models: Sequence[str] | None = None) -> dict[str, Out
     console.print("[bold]1. Videos[/]  12 classes in 6 pairs; one of a pair is the other played backwards")
     videos = _make_videos(out / "motion")
     outcomes: dict[str, Outcome] = {}
-    tests: dict[str, tuple[Measurement, Measurement]] = {}
+    runs: dict[str, TestedRun] = {}
+    networks = NETWORKS if models is None else {model: model for model in models}
     for number, (title, model) in enumerate(networks.items(), start=2):
         console.print(f"[bold]{number}. Training[/]  {title}: kinemix train {videos} --model {model} ...")
-        run = train(build_config(model, videos=videos, out=out / "runs" / model))
-        forward = measure_run(run, checkpoint="last", workers=1)
-        backward = measure_run(run, checkpoint="last", workers=1, order="reverse")
-        tests[title] = forward, backward
-        outcomes[title] = _sum_up(model, forward, backward)
+        trained = train(build_config(model, videos=videos, out=out / "runs" / model))
+        runs[title] = open_tested_run(trained, checkpoint="last", workers=1)
+        outcomes[title] = _sum_up(model, runs[title])
     clip, answers = _predict(videos, out / "runs" / model)
     console.print(f"[bold]{number + 1}. Prediction[/]  kinemix predict {out}/runs/{model} {clip}")
     console.print("   " + ", ".join(f"{answer.label} {answer.score:.1%}" for answer in answers))
 
     summary = {title: asdict(outcome) for title, outcome in outcomes.items()}
     out.joinpath("summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    page = _build_page(out, videos, outcomes, tests, clip, answers)
-    out.joinpath("index.html").write_text(page.render(), encoding="utf-8")
+    page = Page("What a network sees of time")
+    _add_introduction(page, out, videos, outcomes, clip, answers)
+    add_report_(page, runs, options=ReportOptions(worst=6, best=6))
+    page.write(out / "index.html")
     console.print(_build_table(outcomes))
     console.print(_LEGEND)
     console.print(f"Figures: {out / 'summary.json'}   Page: {out / 'index.html'}")
@@ -139,19 +140,22 @@ def _make_videos(folder: Path) -> Path:
         )
 
 
-def _sum_up(model: str, forward: Measurement, backward: Measurement) -> Outcome:
-    scores = backward.scores
+def _sum_up(model: str, run: TestedRun) -> Outcome:
+    forward, backward = run.tests["forward"], run.tests["reverse"]
     pairs = {tuple(sorted(pair)) for pair in PAIRS.items()}
-    same = forward.scores.logits.argmax(axis=1) == scores.logits.argmax(axis=1)
+    same = forward.logits.argmax(axis=1) == backward.logits.argmax(axis=1)
     return Outcome(
         model=model,
-        accuracy=forward.accuracies.top1,
-        accuracy_reversed=backward.accuracies.top1,
+        accuracy=float(is_right(forward).mean()),
+        accuracy_reversed=float(is_right(backward).mean()),
         opposite_share=opposite_share(
-            scores.logits, scores.labels, scores.class_names, [(first, second) for first, second in pairs]
+            backward.logits,
+            backward.labels,
+            backward.class_names,
+            [(first, second) for first, second in pairs],
         ),
         unchanged_share=float(same.mean()),
-        parameters=sum(p.numel() for p in load(forward.checkpoint).model.parameters()),
+        parameters=sum(p.numel() for p in load(run.folder).model.parameters()),
     )
 
 
@@ -166,7 +170,6 @@ _LEGEND = (
     "reversal by its label (reversed), named as the opposite class of its pair (opposite), same answer as "
     "forwards (unchanged). Without order no network passes 50 %: both videos of a pair hold the same frames."
 )
-_CAPTION = "Per cent of each class; the two of a pair stand together."
 _BY_PAIR = tuple(name for first in sorted(PAIRS) if first < PAIRS[first] for name in (first, PAIRS[first]))
 """The classes, each beside its opposite."""
 
@@ -194,15 +197,15 @@ def _build_table(outcomes: dict[str, Outcome]) -> Table:
     return table
 
 
-def _build_page(
+def _add_introduction(
+    page: Page,
     out: Path,
     videos: Path,
     outcomes: dict[str, Outcome],
-    tests: dict[str, tuple[Measurement, Measurement]],
     clip: Path,
     answers: Sequence[Prediction],
-) -> Page:
-    page = Page("What a network sees of time")
+) -> None:
+    """What stands before the report: the question, the answer in one table, the videos, a prediction."""
     page.add_text(
         "Twelve classes of short videos stand in six pairs; one class of a pair is the other played backwards. "
         "Any answer that ignores the order of frames is the same for both, so it is right for one at most. All "
@@ -212,29 +215,14 @@ def _build_page(
         page.add_text("Both are the same small ResNet; MSTNet has a MixTConv before each block.")
     page.add_table(_COLUMNS, _list_rows(outcomes))
     page.add_text(_LEGEND)
-    page.add_text("Protocol: " + next(iter(tests.values()))[0].scores.describe_protocol())
+    page.add_code(f"kinemix demo --out {out}")
     page.add_heading("The videos")
     page.add_figures(
         (plot_filmstrip(_read_samples(videos)), "One clip of each class, time from left to right.")
     )
-    page.add_heading("Training")
-    curves = {title: read_curve(out / "runs" / outcome.model) for title, outcome in outcomes.items()}
-    page.add_figures((plot_curves(curves, chance=0.5), "Training loss and validation accuracy by epoch."))
-    page.add_heading("Who is taken for whom")
-    for title, (forward, backward) in tests.items():
-        matrices = {"forwards": forward.accuracies.confusion, "reversed": backward.accuracies.confusion}
-        page.add_figures(
-            *(
-                (plot_confusion(matrix, CLASSES, order=_BY_PAIR, title=f"{title}, {way}"), _CAPTION)
-                for way, matrix in matrices.items()
-            )
-        )
     page.add_heading("A prediction")
     page.add_code(f"kinemix predict {out}/runs/{list(outcomes.values())[-1].model} {clip}")
     page.add_table(("class", "score"), [(answer.label, f"{answer.score:.1%}") for answer in answers])
-    page.add_heading("Again")
-    page.add_code(f"kinemix demo --out {out}")
-    return page
 
 
 def _read_samples(videos: Path) -> dict[str, Any]:

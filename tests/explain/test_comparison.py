@@ -175,6 +175,7 @@ def test_page_and_numbers_are_written(tmp_path: Path) -> None:
     files = write_comparison(compare_runs(scores), tmp_path / "out", videos=FewVideos())
     assert {file.name for file in files} == {
         *("changes-2.png", "changes-3.png", "clips-2.png", "clips-3.png", "classes.png"),
+        *("confusion-1.png", "confusion-2.png", "confusion-3.png"),
         *("calibration.png", "agreement.png", "comparison.json", "index.html"),
     }
     numbers = json.loads((tmp_path / "out/comparison.json").read_text())

@@ -70,7 +70,7 @@ def _declare() -> Options:
         str,
         None,
         nargs="+",
-        about="some of changes clips order classes calibration agreement macs latency; by default all",
+        about="some of changes clips order classes confusion calibration agreement macs latency; by default all",
     )
     options.add(
         "--published",

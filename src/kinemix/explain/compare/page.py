@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from kinemix.atomic import write_atomically
 from kinemix.engine.tested_run import TestedVideos
+from kinemix.evaluate.confusion import order_by_confusion
 from kinemix.evaluate.papers.points import list_points
 from kinemix.explain.compare.agreement import plot_agreement
 from kinemix.explain.compare.calibration import plot_calibration
@@ -19,9 +20,10 @@ from kinemix.explain.compare.comparison import Comparison
 from kinemix.explain.compare.order import plot_order
 from kinemix.explain.compare.trade_off import TradeOff, plot_trade_off
 from kinemix.explain.page import Page, render_png
+from kinemix.explain.plots import plot_confusion
 
 FigureName: TypeAlias = Literal[
-    "changes", "clips", "order", "classes", "calibration", "agreement", "macs", "latency"
+    "changes", "clips", "order", "classes", "confusion", "calibration", "agreement", "macs", "latency"
 ]
 FIGURES: tuple[FigureName, ...] = get_args(FigureName)
 
@@ -41,6 +43,11 @@ _TITLES: Mapping[FigureName, tuple[str, str]] = {
         "Beside each row: what most of its clips are answered with when they run backwards.",
     ),
     "classes": ("Every class", "Accuracy of each class."),
+    "confusion": (
+        "Who is taken for whom",
+        "Per cent of each class. Classes that are taken for each other stand together, in the order of the first "
+        "network.",
+    ),
     "calibration": (
         "Confidence",
         "How often answers are right, by how sure they are; a network that knows how sure it may be stays on the "
@@ -122,6 +129,7 @@ def _draw(
         "classes": lambda: _draw_all(
             "classes", plot_class_accuracies, {name: m.per_class for name, m in comparison.metrics.items()}
         ),
+        "confusion": lambda: _draw_confusion(comparison),
         "calibration": lambda: _draw_all("calibration", plot_calibration, comparison.calibration),
         "agreement": lambda: _draw_all("agreement", plot_agreement, comparison.agreement),
         "macs": lambda: _draw_macs(comparison, published, same_dataset),
@@ -155,6 +163,14 @@ def _draw_clips(comparison: Comparison, videos: TestedVideos | None) -> Iterator
         figure = plot_changed_clips(changes, first, second, videos, names=names)
         if figure is not None:
             yield _name_file("clips", name, comparison), figure
+
+
+def _draw_confusion(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
+    names = comparison.scores[comparison.first].class_names
+    order = [names[k] for k in order_by_confusion(comparison.metrics[comparison.first].confusion)]
+    for number, (name, metrics) in enumerate(comparison.metrics.items(), start=1):
+        figure = plot_confusion(metrics.confusion, names, order=order, title=name)
+        yield f"confusion-{number}", figure
 
 
 def _draw_macs(comparison: Comparison, published: str | None, same: bool) -> Iterator[tuple[str, Figure]]:

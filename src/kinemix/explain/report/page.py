@@ -53,26 +53,34 @@ class ReportOptions:
 
 
 def write_report(runs: Mapping[str, TestedRun], path: Path, *, options: ReportOptions | None = None) -> Path:
-    """Write :func:`make_report` into a file, whole or not at all."""
-    page = make_report(runs, options=options or ReportOptions())
+    """Write the page of some runs into a file, whole or not at all.
+
+    Args:
+        runs: name -> a run with its tests (:func:`kinemix.engine.tested_run.open_tested_run`).
+        path: the file; its folder is made if missing.
+        options: what goes into it.
+
+    Raises:
+        DataError: the runs were tested on different videos.
+    """
+    page = Page("Report: " + ", ".join(runs))
+    add_report_(page, runs, options=options or ReportOptions())
     path.parent.mkdir(parents=True, exist_ok=True)
     page.write(path)
     return path
 
 
-def make_report(runs: Mapping[str, TestedRun], *, options: ReportOptions, title: str = "") -> Page:
-    """The page of some runs.
+def add_report_(page: Page, runs: Mapping[str, TestedRun], *, options: ReportOptions) -> None:
+    """Put the sections of a report onto a page, and in front of all that stands there their table of contents.
 
     Args:
-        runs: name -> a run with its tests (:func:`kinemix.engine.tested_run.open_tested_run`).
-        options: what goes into it.
-        title: by default the runs' names.
+        page: with nothing yet but what is to stand before the report.
+        runs, options: as in :func:`write_report`.
 
     Raises:
         DataError: the runs were tested on different videos.
     """
     comparison = compare_runs(runs, latency=options.latency)
-    page = Page(title or ("Report: " + ", ".join(runs)))
     page.add_style(_read("report.css"))
     page.add_script(_read("report.js"))
     page.add_heading("Summary")
@@ -90,7 +98,6 @@ def make_report(runs: Mapping[str, TestedRun], *, options: ReportOptions, title:
     for name, run in runs.items():
         _add_recipe(page, f"{name}: how to do it again" if len(runs) > 1 else "How to do it again", run)
     page.add_contents()
-    return page
 
 
 _ORDER = (
