@@ -108,8 +108,8 @@ def test_a_submission_from_a_test_list(kinemix_, run, epic, tmp_path):
     assert list(content["results"]) == ["1924"]
     entry = content["results"]["1924"]
     assert [len(entry[task]) for task in TASKS] == [125, 352, 100]
-    (path,) = run.glob("test-epic*-s1-2x1x1.parquet")
-    scores = read_scores(path)
+    scores = read_scores(Path(out.splitlines()[-1]))
+    assert Path(out.splitlines()[-1]).name.endswith("-s1-2x1x1.parquet")
     for task, count in (("verb", 125), ("noun", 352)):
         logits = scores.take_task(task).logits[0]
         assert [entry[task][str(k)] for k in range(count)] == pytest.approx(logits.tolist(), abs=1e-6)
@@ -163,14 +163,15 @@ def test_ensembles_of_every_task(kinemix_, run, epic, tmp_path):
     files = []
     for clips in (1, 2):
         words = ("--data.split", "s1", "--clips", clips, "--workers", 0)
-        assert kinemix_("test", run, f"epic:{epic}", *words)[0] == 0
-        files += run.glob(f"test-epic*-s1-2x{clips}x1.parquet")
+        code, told, _ = kinemix_("test", run, f"epic:{epic}", *words)
+        assert code == 0
+        files.append(told.splitlines()[-1])
     out, file = tmp_path / "both.parquet", tmp_path / "seen.json"
     code, told, errors = kinemix_("ensemble", *files, "--out", out, "--submission", file)
     assert code == 0
     assert told.splitlines() == [*TASKS, str(out), str(file)]
     assert errors.count("the labels are not known here: no figures") == 3
-    members = [read_scores(path) for path in files]
+    members = [read_scores(Path(path)) for path in files]
     together = read_scores(out)
     np.testing.assert_allclose(together.logits, np.mean([m.logits for m in members], axis=0), atol=1e-6)
     assert together.space == members[0].space
