@@ -129,6 +129,23 @@ def test_test_prints_figures_with_their_protocol(kinemix, run, motion):
     assert figures["order"] == "reverse"
 
 
+def test_tests_of_other_samples_or_views_do_not_overwrite_each_other(kinemix, run, motion, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("test-*"))
+    tests = {
+        (12, "sparse", 1): (),
+        (9, "sparse", 1): ("--data.exclude_labels=[grow, shrink, part]",),
+        (12, "dense", 10): ("--protocol", "mtnet-10x3", "--crops", 1),
+        (12, "dense", 2): ("--protocol", "mtnet-10x3", "--crops", 1, "--clips", 2),
+    }
+    for words in tests.values():
+        code, _, errors = kinemix("test", copy, motion, "--workers", 0, *words)
+        assert code == 0, errors
+    figures = [json.loads(path.read_text()) for path in copy.glob("test-*.json")]
+    found = {(f["count"], f["protocol"]["sampling"], f["protocol"]["num_clips"]) for f in figures}
+    assert (found, len(figures)) == (set(tests), len(tests))
+    assert {"exclude_labels": ["grow", "shrink", "part"]} in [f["data_options"] for f in figures]
+
+
 def test_predict_in_three_formats(kinemix, run, motion):
     files = sorted((motion / "val").rglob("*.mp4"))[:2]
     code, out, _ = kinemix("predict", run, *files, "--top", 3)

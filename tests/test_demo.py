@@ -52,3 +52,9 @@ def test_the_demo_writes_its_summary_and_page_and_is_quick_the_second_time(
     assert demo.run_demo(out=tmp_path) == outcomes
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/last/*")} == runs
     assert "MSTNet" in capsys.readouterr().out
+
+
+def test_a_mistyped_network_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown model 'tsm_resnet81'"):
+        demo.run_demo(out=tmp_path / "demo", models=["tsn_resnet18", "tsm_resnet81"])
+    assert not (tmp_path / "demo").exists()

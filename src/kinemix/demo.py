@@ -82,7 +82,6 @@ def run_demo(*, out: Path, models: Sequence[str] | None = None) -> dict[str, Out
     videos = _make_videos(out / "motion")
     outcomes: dict[str, Outcome] = {}
     runs: dict[str, TestedRun] = {}
-    networks = NETWORKS if models is None else {model: model for model in models}
     for number, (title, model) in enumerate(networks.items(), start=2):
         console.print(f"[bold]{number}. Training[/]  {title}: kinemix train {videos} --model {model} ...")
         trained = train(build_config(model, videos=videos, out=out / "runs" / model))

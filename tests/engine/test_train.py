@@ -495,6 +495,7 @@ def test_the_limit_names_the_first_videos_and_the_list(tmp_path):
         ({"machine": MachineConfig(accelerator="gpus")}, r"machine\.accelerator"),
         ({"machine": MachineConfig(accelerator="cpu", precision="16-mixed")}, "bf16-mixed"),
         ({"data": DataConfig(source="nowhere")}, "nowhere: no such file"),
+        ({"data": DataConfig(source="nowhere", val_share=1.5)}, r"data\.val_share is 1\.5"),
         ({"model_options": {"fold_div": 8}}, "no option 'fold_div'"),
         ({"augment": AugmentConfig(flip_labels={"left": "right"})}, "left"),
     ],

@@ -182,6 +182,8 @@ def test_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == write_fidelity(compare_rows(list_rows("x3d")))
     assert main(["list", "ts*"]) == 0
     assert "tsm" in capsys.readouterr().out
+    assert main(["list", "nonsense"]) == 2
+    assert "nothing is called 'nonsense'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -177,6 +177,8 @@ def test_temporalize_wants_one_vector_of_logits() -> None:
         kinemix.temporalize(nn.Sequential(), "tsmm")
     with pytest.raises(ConfigError, match=r"backbone is of type str: give a torch\.nn\.Module"):
         kinemix.temporalize("resnet18", "tsm")  # type: ignore[arg-type]
+    with torch.device("meta"), pytest.raises(ConfigError, match=r"of type VideoModel: .*sees images"):
+        kinemix.temporalize(kinemix.create_model("tsm_resnet18", num_classes=2, num_frames=2), "tsm")
 
 
 def test_importing_kinemix_is_quick() -> None:

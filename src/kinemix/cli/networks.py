@@ -63,10 +63,16 @@ def run_list(words: list[str]) -> int:
 
         rows = list_rows(None if given.papers == "all" else given.papers)
         print_rows([row for row in rows if fnmatch(row.model or "", given.PATTERN)], form=given.format)
-    elif given.format == "json":
-        print(json.dumps(_describe_house(given.PATTERN), indent=2))
+        return 0
+    house = _describe_house(given.PATTERN)
+    if not any(house.values()):
+        raise ConfigError(
+            f"nothing is called {given.PATTERN!r}: try kinemix list 'tsm*', or without a pattern"
+        )
+    if given.format == "json":
+        print(json.dumps(house, indent=2))
     else:
-        print_overview(_describe_house(given.PATTERN))
+        print_overview(house)
     return 0
 
 

@@ -87,7 +87,9 @@ def list_frames(path: Path, segment: Segment | None = None) -> list[str]:
     except OSError as error:
         raise UnreadableVideoError(path, f"the folder cannot be listed ({error.strerror})") from error
     if not names:
-        raise UnreadableVideoError(path, "a folder without JPEG or PNG images")
+        raise UnreadableVideoError(
+            path, "a folder without JPEG or PNG images; if it holds videos, name the videos"
+        )
     if segment is None:
         return names
     inside = segment.find_frames(even_timestamps(len(names), ASSUMED_FRAME_RATE), path=path)

@@ -166,9 +166,17 @@ def measure_run(
         )
     check_unreadable(dict(scores.unreadable), total=len(annotations), limit=data.max_unreadable)
     metrics = scores.metrics() if scores.labelled else None
-    name = protocol if num_clips is None and num_crops is None else None
-    stem = name_test(folder, views, order=order, source=source, split=data.split, protocol=name)
-    scores_path, metrics_path = _write(stem, scores, metrics, views, source=source)
+    chosen = {name: value for name, value in options.items() if name in _OF_OTHER_DATA}
+    stem = name_test(
+        folder,
+        views,
+        order=order,
+        source=source,
+        options=chosen,
+        protocol=protocol,
+        is_changed=num_clips is not None or num_crops is not None,
+    )
+    scores_path, metrics_path = _write(stem, scores, metrics, views, source=source, options=chosen)
     if submission is not None:
         write_submission(scores, Path(submission))
     return Measurement(
@@ -292,8 +300,9 @@ def name_test(
     *,
     order: Order = "forward",
     source: str | None = None,
-    split: str | None = None,
+    options: Mapping[str, Any] | None = None,
     protocol: str | None = None,
+    is_changed: bool = False,
 ) -> Path:
     """Where the files of a test lie, without their suffix: in the run directory, also where a checkpoint was named.
 
@@ -302,21 +311,30 @@ def name_test(
         views: how videos are shown.
         order: of the frames.
         source: absolute, of other data than what the run held out.
-        split: of the other data, if one was named.
+        options: how the other data are read; other samples may come of it.
         protocol: name of the views, if they have one.
+        is_changed: whether the views are not quite those of that name.
     """
     folder = checkpoint.parent if checkpoint.name in ("best", "last") else checkpoint
     shape = f"{views.num_frames}x{views.num_clips}x{views.num_crops}"
     if views.crop_size != "input":
         shape += f"-{views.crop_size}"
-    parts = ["test", _name_source(source), *([split] if source and split else []), protocol or shape]
+    parts = ["test", *_name_source(source, options or {})]
+    parts += [protocol] if protocol else []
+    parts += [shape] if is_changed or not protocol else []
     parts += ["last"] if checkpoint.name == "last" else []
     parts += [order] if order != "forward" else []
     return folder / "-".join(parts)
 
 
 def _write(
-    stem: Path, scores: Scores, metrics: AnyMetrics | None, protocol: Protocol, *, source: str | None
+    stem: Path,
+    scores: Scores,
+    metrics: AnyMetrics | None,
+    protocol: Protocol,
+    *,
+    source: str | None,
+    options: Mapping[str, Any],
 ) -> tuple[Path, Path]:
     scores_path, metrics_path = (stem.with_name(stem.name + end) for end in (".parquet", ".json"))
     content = {
@@ -324,6 +342,7 @@ def _write(
         "protocol": protocol_to_dict(protocol),
         "order": scores.order,
         "source": source,
+        "data_options": dict(options),
         "model": scores.model,
         "unreadable": scores.unreadable,
         **({} if metrics is None else metrics_to_dict(metrics)),
@@ -334,8 +353,10 @@ def _write(
     return scores_path, metrics_path
 
 
-def _name_source(source: str | None) -> str:
-    """A name for files: the last part of the path and, since many may share it, a hash of the whole."""
+def _name_source(source: str | None, options: Mapping[str, Any]) -> list[str]:
+    """The last part of the path and, since many may share it, a hash of all that chose samples; and the split."""
     if source is None:
-        return "held-out"
-    return f"{Path(source).name}-{hashlib.blake2b(source.encode(), digest_size=4).hexdigest()}"
+        return ["held-out"]
+    others = [f"{name}={value}" for name, value in sorted(options.items()) if name != "split"]
+    digest = hashlib.blake2b("\n".join([source, *others]).encode(), digest_size=4).hexdigest()
+    return [f"{Path(source).name}-{digest}", *([options["split"]] if options.get("split") else [])]

@@ -29,6 +29,7 @@ _LEAST = {
     "validate_every": 1,
     "save_minutes": 0,
     "data.workers": 0,
+    "data.val_share": 0,
     "data.max_unreadable": 0,
     "data.max_missing": 0,
     "data.max_seconds": 1,
@@ -49,6 +50,7 @@ _LEAST = {
 _MOST = {
     "optim.momentum": 1,
     "optim.warmup_start": 1,
+    "data.val_share": 1,
     "data.max_unreadable": 1,
     "data.max_missing": 1,
     "seed": 2**63 - 1,

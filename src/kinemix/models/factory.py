@@ -154,9 +154,10 @@ def temporalize(
         ConfigError: as in :func:`create_model`; or the network has no blocks, or does not give one logit
             vector a frame.
     """
-    if not isinstance(backbone, nn.Module):
+    if not isinstance(backbone, nn.Module) or isinstance(backbone, VideoModel):
         raise ConfigError(
-            f"backbone is of type {type(backbone).__name__}: give a torch.nn.Module, or a name to create_model"
+            f"backbone is of type {type(backbone).__name__}: give a torch.nn.Module that sees images or clips, or "
+            "a name to create_model"
         )
     module_class = module if isinstance(module, type) else find_module(module)
     options, plan_options = _split_options(module_class, options)
