@@ -105,8 +105,10 @@ def test_what_is_counted_as_right():
         "action top-1": 1,
     }
     assert Objective(space=ONE).count_right(logits[:, :3], torch.tensor([0, 0])) == {"top-1": 1}
-    labels = torch.tensor([[0, 0, 0, 1], [1, 1, 0, 1]])
-    assert Objective(space=SEVERAL).count_right(logits[:, :4], labels) == {"hit@1": 1}
+    logits = torch.tensor([[-1.0, 2, -3, 4], [-1.0, -2, -3, -4], [1.0, 1, -1, 1]])
+    labels = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+    assert Objective(space=SEVERAL).count_right(logits, labels) == {"exact match": 2}
+    assert Objective(space=SEVERAL).count_right(logits, 0.9 * labels) == {"exact match": 2}
 
 
 def test_a_validation_has_no_smoothing(generator):

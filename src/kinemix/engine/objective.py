@@ -89,12 +89,11 @@ class Objective:
     def count_right(self, logits: Logits, labels: Tensor) -> dict[str, int]:
         """How many of B samples are answered rightly, by the name of the figure.
 
-        ``top-1``, or one for each task; ``hit@1`` where there are several labels: the highest logit's class is one
-        of them. A soft target counts as its largest part.
+        ``top-1``, or one for each task; ``exact match`` where there may be several labels: those with a score of one
+        half or more are the sample's. A soft target counts as its largest part, or as what is above one half.
         """
         if self.space.multilabel:
-            best = logits.argmax(dim=1, keepdim=True)
-            return {"hit@1": int((labels.gather(1, best) > 0.5).sum())}
+            return {"exact match": int(((logits >= 0) == (labels > 0.5)).all(dim=1).sum())}
         if not self.space.tasks:
             return {"top-1": _count_equal(logits, labels)}
         return {
