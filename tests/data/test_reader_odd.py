@@ -24,7 +24,7 @@ ODD = Path(os.environ["KINEMIX_VIDEOS"]) / "odd" if "KINEMIX_VIDEOS" in os.envir
 pytestmark = pytest.mark.skipif(ODD is None, reason="KINEMIX_VIDEOS is not set")
 
 BROKEN_INSIDE = "mp4parse-rust__no_timescale.mp4"  # looks sound by its packets, 12 of which do not decode
-NUM_SAMPLED = 3
+NUM_SAMPLED, NUM_IN_A_ROW = 3, 6
 
 PLAIN_FORMATS = {"yuv420p", "yuvj420p", "yuv444p", "yuvj444p", "bgra", "gbrp"}
 ROUNDING = 0.02
@@ -79,8 +79,10 @@ def decode_plainly(path: Path, wanted: Iterable[int]) -> Truth:
 
 
 def sample(count: int) -> list[int]:
-    """The first, the last and some others, unordered."""
-    return [*random.Random(count).sample(range(count), min(count, NUM_SAMPLED)), count - 1, 0]
+    """The first, the last, some others, and some in a row (timestamps scramble neighbours), unordered."""
+    some = random.Random(count).sample(range(count), min(count, NUM_SAMPLED))
+    start = max(0, min(some[0], count - NUM_IN_A_ROW))
+    return [*some, count - 1, 0, *range(start, min(count, start + NUM_IN_A_ROW))]
 
 
 def around(indices: Iterable[int]) -> set[int]:
