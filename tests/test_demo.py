@@ -24,12 +24,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "build_config", build_short)
 
 
-def test_a_mistyped_model_is_told_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
-        demo.run_demo(out=tmp_path / "demo", models=["tsn_resnet18", "tsm_resnet1888"])
-    assert not (tmp_path / "demo").exists()
-
-
 def test_the_demo_writes_its_summary_and_page_and_is_quick_the_second_time(
     tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
