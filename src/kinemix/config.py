@@ -151,8 +151,9 @@ class AugmentConfig:
 
     Attributes:
         crop: ``multi_scale`` is TSN's: scales of the short side, neighbouring pairs, 13 fixed offsets;
-            ``random_resized`` draws area and aspect; ``center`` is the test crop.
-        scales: of ``multi_scale``; for ``random_resized`` the first and last are the range of the area.
+            ``random`` a share of the short side between the smallest and largest scale, anywhere in the frame;
+            ``random_resized`` area and aspect; ``center`` is the test crop.
+        scales: of the short side; for ``random_resized`` the range of the area.
         flip: horizontal mirror with probability one half. ``auto`` mirrors and swaps labels whose names
             differ by left/right or clockwise/counterclockwise; ``on`` mirrors without swapping; ``off`` does
             not.
@@ -182,7 +183,7 @@ class AugmentConfig:
         trim: largest share of the video cut off at each end before sampling.
     """
 
-    crop: Literal["multi_scale", "random_resized", "center"] = "multi_scale"
+    crop: Literal["multi_scale", "random", "random_resized", "center"] = "multi_scale"
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     flip: Literal["auto", "on", "off"] = "auto"
     flip_labels: dict[str, str] = field(default_factory=dict)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from catalog_roots import BUILDERS, Studio, write
 
 from kinemix.cli import main
 from kinemix.config import AugmentConfig, DataConfig, InputSpec, Protocol
@@ -18,6 +17,7 @@ from kinemix.data.catalog.official import OfficialDataset, read_classes
 from kinemix.data.catalog.root_files import RootFiles, find_part, simplify_name
 from kinemix.data.census import take_census
 from kinemix.data.loader import build_test_loader, build_train_loader
+from kinemix.data.miniature import BUILDERS, Studio, write
 from kinemix.data.mirror import mirror_labels
 from kinemix.data.sources import DATASETS, Splits, find_dataset, open_annotations, open_splits
 from kinemix.errors import ConfigError, DataError
@@ -52,7 +52,9 @@ def _decode(annotations: Annotations) -> int:
 
 def test_the_thirteen_are_there() -> None:
     assert len(SHELF) >= 13
-    assert set(SHELF) == set(BUILDERS), "a dataset on the shelf needs a miniature root in catalog_roots.py"
+    assert set(SHELF) == set(BUILDERS), (
+        "a dataset on the shelf needs a miniature root in kinemix.data.miniature"
+    )
 
 
 @pytest.mark.parametrize("name", SHELF)

@@ -15,7 +15,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from catalog_roots import Studio, build_epic, encode
 from torch import Tensor, nn
 
 from kinemix.cli import main
@@ -24,6 +23,7 @@ from kinemix.data._guarded import CAN_GUARD
 from kinemix.data._shard import INDEX_SUFFIX, ROW
 from kinemix.data.annotations import Annotations, Sample
 from kinemix.data.loader import build_test_loader
+from kinemix.data.miniature import Studio, build_epic, encode
 from kinemix.data.prepare.clip import measure_psnr
 from kinemix.data.prepare.journal import Journal
 from kinemix.data.prepare.manifest import read_rows

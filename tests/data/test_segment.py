@@ -6,7 +6,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from catalog_roots import FRAME_RATE, LONG_FRAMES, Studio, encode, open_studio
 
 from kinemix.config import InputSpec, Protocol
 from kinemix.data._container import Decoding
@@ -14,6 +13,7 @@ from kinemix.data._segment import SegmentSource, SlicedSource
 from kinemix.data.annotations import Annotations, Sample
 from kinemix.data.dataset import TestViews, VideoDataset, VideoOpener
 from kinemix.data.frame_cache import open_cached_video
+from kinemix.data.miniature import FRAME_RATE, LONG_FRAMES, Studio, encode, open_studio
 from kinemix.data.reader import open_video
 from kinemix.data.segment import Segment
 from kinemix.errors import DataError, UnreadableVideoError

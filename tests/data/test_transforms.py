@@ -12,6 +12,7 @@ from kinemix.data.transforms import (
     TrainTransform,
     center_crop,
     draw_multi_scale_box,
+    draw_random_box,
     drift_exposure,
     normalize_clip,
     remove_clip_statistics,
@@ -42,6 +43,7 @@ def _transform(
 EVERYTHING = {
     "multi_scale": AugmentConfig(),
     "random_resized": AugmentConfig(crop="random_resized"),
+    "random": AugmentConfig(crop="random", scales=(0.7, 0.875)),
     "center": STILL,
     "colour": AugmentConfig(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
     "erase": AugmentConfig(erase=1.0),
@@ -113,6 +115,21 @@ def test_multi_scale_boxes_are_the_published_ones(frame: tuple[int, int], size: 
         torch.manual_seed(0)
         drawn = {draw_multi_scale_box(frame, size=size, scales=scales) for _ in range(4000)}
     assert drawn == _naive_boxes(*frame, *size, scales)
+
+
+def test_random_crops_fill_their_range() -> None:
+    """224 of a short side of 256 to 320, scaled to frames of 100 x 160: squares of 70 to 87, anywhere."""
+    boxes = [draw_random_box((100, 160), size=(224, 224), scales=(0.7, 0.875)) for _ in range(2000)]
+    heights = [height for _, _, height, _ in boxes]
+    assert all(height == width for _, _, height, width in boxes)
+    assert (min(heights), max(heights)) == (70, 87)
+    assert sum(heights) / len(heights) == pytest.approx(78.3, abs=0.6)
+    assert all(0 <= top <= 100 - h and 0 <= left <= 160 - w for top, left, h, w in boxes)
+    places = [left / (160 - w) for _, left, _, w in boxes]
+    assert (min(places), max(places)) == (0, 1)
+    assert sum(places) / len(places) == pytest.approx(0.5, abs=0.03)
+    wide = draw_random_box((100, 160), size=(32, 64), scales=(0.5,))
+    assert wide[2:] == (40, 80)
 
 
 def test_multi_scale_crop_is_a_slice_resized() -> None:

@@ -19,6 +19,7 @@ import yaml
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, Namespace
 
+from kinemix.config_file import read_config_files
 from kinemix.errors import ConfigError, did_you_mean
 
 _ALSO_CALLED = {
@@ -92,7 +93,9 @@ class Options:
             skip: dotted names that are no options.
         """
         self._has_config = True
-        self._parser.add_argument("--config", help="YAML file of options; those on the command line win")
+        self._parser.add_argument(
+            "--config", help="YAML file of options, or recipe:NAME; those on the command line win"
+        )
         for name, annotation, default, about in _walk(kind):
             if not any(name == part or name.startswith(part + ".") for part in skip):
                 self.add(f"--{name}", annotation, default, about=about)
@@ -167,8 +170,11 @@ class Options:
             if word == "--config" or word.startswith("--config="):
                 path = word.partition("=")[2] or next(queue, None)
                 if path is None:
-                    raise ConfigError("--config needs a file: kinemix train DATA --config recipe.yaml")
-                from_files += self._expand_bundles(self._read_yaml(Path(path)))
+                    raise ConfigError(
+                        "--config needs a file or recipe:NAME: kinemix train DATA --config my.yaml"
+                    )
+                for file in read_config_files(path):
+                    from_files += self._expand_bundles(list(self._as_words(file.options, "", file.path)))
             else:
                 rest.append(word)
         return from_files + self._expand_bundles(rest)
@@ -188,21 +194,6 @@ class Options:
             else:
                 rest.append(word)
         return expanded + rest
-
-    def _read_yaml(self, path: Path) -> list[str]:
-        try:
-            values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read as a config file ({error.strerror})") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: no YAML: correct it ({' '.join(str(error).split())})") from error
-        if values is None:
-            return []
-        if not isinstance(values, dict):
-            raise ConfigError(
-                f"{path}: a config file holds `option: value` lines, not {type(values).__name__}"
-            )
-        return list(self._as_words(values, "", path))
 
     def _as_words(self, values: dict[Any, Any], prefix: str, path: Path) -> Iterator[str]:
         for key, value in values.items():
@@ -328,16 +319,3 @@ def _quote_elements(value: str) -> str:
 def _as_text(value: Any) -> str:
     """A value of a YAML file as it would be written on the command line."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which only true and false are booleans: `flip: off` is a word, as everywhere else."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF")
-)

@@ -14,11 +14,7 @@ from kinemix.errors import ConfigError
 
 def run_train(words: list[str]) -> int:
     """``kinemix train DATA --model NAME``."""
-    options = _declare("train")
-    given = options.parse(words)
-    if given.resume and given.out and (path := Path(given.out) / "config.yaml").is_file():
-        given = _parse_resumed(options, words, path)
-    config = _read_config(given.as_dict(), verb="train")
+    config = read_train_options(words)
 
     from kinemix.engine.launch import is_first_process
     from kinemix.engine.train import train
@@ -51,6 +47,19 @@ def run_splits(words: list[str]) -> int:
     if is_first_process():
         print_splits(result)
     return 0
+
+
+def read_train_options(words: list[str]) -> TrainConfig:
+    """The options of ``kinemix train``.
+
+    Raises:
+        ConfigError: an unknown option, a value that cannot be, or no data.
+    """
+    options = _declare("train")
+    given = options.parse(words)
+    if given.resume and given.out and (path := Path(given.out) / "config.yaml").is_file():
+        given = _parse_resumed(options, words, path)
+    return _read_config(given.as_dict(), verb="train")
 
 
 def _declare(verb: str) -> Options:

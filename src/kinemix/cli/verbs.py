@@ -18,6 +18,7 @@ from kinemix.cli.networks import run_complexity as run_complexity
 from kinemix.cli.networks import run_list as run_list
 from kinemix.cli.options import Options
 from kinemix.cli.prepare import run_prepare as run_prepare
+from kinemix.cli.recipes import run_recipes as run_recipes
 from kinemix.cli.report import run_report as run_report
 from kinemix.cli.training import run_splits as run_splits
 from kinemix.cli.training import run_train as run_train

@@ -6,6 +6,7 @@
     reader       video file or folder of frames -> frames by index  frame_cache keeps them
     sampling     how many frames there are -> which are taken
     transforms   frames -> augmented network input (training)       mirror; mixing, of a batch
+    miniature    datasets of three videos, to try things out
     views        video -> all clips and crops (test, prediction)
     dataset      one sample; order: who comes when; loader: batches   multigrid shapes them
 """

@@ -54,6 +54,7 @@ class TrainOrder(Sampler[list[Key]]):
         self.batch_size = batch_size
         self.largest_batch = max([shape.batch_size for p in phases for shape in p.shapes], default=batch_size)
         self._labels, self._phases, self._accumulate = labels, phases, accumulate
+        self._sizes: dict[tuple[object, ...], list[tuple[int, ClipShape | None]]] = {}
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
@@ -78,13 +79,20 @@ class TrainOrder(Sampler[list[Key]]):
 
     def _list_sizes(self, epoch: int) -> list[tuple[int, ClipShape | None]]:
         """Clips in each batch of an epoch, and their shape if it is not the usual one."""
-        most = self.num_samples // self.world_size
         shapes: Sequence[BatchShape | tuple[int, None]] = next(
             (phase.shapes for phase in self._phases if phase.first <= epoch < phase.last),
-            [(self.batch_size, None)],
+            ((self.batch_size, None),),
         )
+        key = tuple(shapes)
+        if (
+            key not in self._sizes
+        ):  # many epochs have the same, and a long run asks for all of them at its start
+            self._sizes[key] = self._deal(shapes)
+        return self._sizes[key]
+
+    def _deal(self, shapes: Sequence[BatchShape | tuple[int, None]]) -> list[tuple[int, ClipShape | None]]:
+        most = left = self.num_samples // self.world_size
         sizes: list[tuple[int, ClipShape | None]] = []
-        left = most
         while True:
             size, shape = shapes[len(sizes) // self._accumulate % len(shapes)]
             size = min(size, most)

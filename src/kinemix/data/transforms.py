@@ -102,7 +102,8 @@ class TrainTransform:
             return center_crop(resize_to_cover(frames, size, self.protocol.crop_fraction), size)
         if augment.crop == "random_resized":
             return self._random_resized_crop(frames)
-        box = draw_multi_scale_box(frames.shape[-2:], size=size, scales=augment.scales)
+        draw = draw_random_box if augment.crop == "random" else draw_multi_scale_box
+        box = draw(frames.shape[-2:], size=size, scales=augment.scales)
         return F.resized_crop(frames, *box, size=list(size), antialias=True)
 
 
@@ -138,6 +139,30 @@ def draw_multi_scale_box(
     width = max(1, min(W, int(size[1] * ratio * scales[j] + 1e-6)))
     row, column = _PLACES[int(torch.randint(len(_PLACES), ()))]
     return row * ((H - height) // 4), column * ((W - width) // 4), height, width
+
+
+def draw_random_box(
+    frame_size: Sequence[int], *, size: tuple[int, int], scales: Sequence[float]
+) -> tuple[int, int, int, int]:
+    """A crop anywhere in the frame, such as 224 of a short side between 256 and 320: scales 0.7 to 0.875.
+
+    Args:
+        frame_size: H, W of the frames.
+        size: h, w of the network; only the aspect matters here.
+        scales: of the largest rectangle of that aspect; one between the smallest and the largest is drawn.
+
+    Returns:
+        top, left, height, width in pixels.
+    """
+    H, W = frame_size
+    least, most = min(scales), max(scales)
+    scale = least + (most - least) * float(torch.rand(()))
+    ratio = min(H / size[0], W / size[1]) * scale
+    height, width = (
+        max(1, min(whole, int(side * ratio + 1e-6))) for whole, side in zip((H, W), size, strict=True)
+    )
+    top, left = (int(torch.randint(free + 1, ())) for free in (H - height, W - width))
+    return top, left, height, width
 
 
 _PLACES = [(row, column) for row in range(5) for column in range(5) if row % 2 == column % 2]

@@ -10,4 +10,5 @@
     objective        logits and labels to a loss
     launch           devices, processes  logbook, progress, unreadable, interrupt
     measure          a finished run, tested    each_split    all splits of a dataset, trained and tested
+    recipes, recipe_header, recipe_list, recipe_check    the papers' rows as config files
 """

@@ -99,7 +99,7 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     protocol = build_protocol(config.protocol, input_spec=model.input_spec)
     check_mirrors(protocol, find_mirrors(config, splits.space), splits.space.class_names)
     config = replace(config, protocol=protocol, size=protocol.input.size, color=protocol.input.color)
-    phases = _plan_phases(config, model)
+    phases = plan_config_phases(config, model)
     train_loader, val_loader = _build_loaders(fabric, config, splits, phases)
     optim = config.optim
     resting = freeze_(
@@ -211,7 +211,12 @@ def _build_mixer(config: TrainConfig, annotations: Annotations) -> ClipMixer | N
     )
 
 
-def _plan_phases(config: TrainConfig, model: VideoModel) -> tuple[Phase, ...]:
+def plan_config_phases(config: TrainConfig, model: VideoModel) -> tuple[Phase, ...]:
+    """How the shape of training batches changes, as the options say; empty where it does not.
+
+    Raises:
+        ConfigError: the network is bound to clips of one shape.
+    """
     optim = config.optim
     if optim.multigrid == "none":
         return ()
@@ -225,7 +230,7 @@ def _plan_phases(config: TrainConfig, model: VideoModel) -> tuple[Phase, ...]:
     return plan_phases(
         batch_size=optim.batch_size,
         num_frames=config.protocol.num_frames,
-        size=config.protocol.input.size,
+        size=model.input_spec.size,
         epochs=optim.epochs,
         milestones=optim.milestones if in_steps else spread_milestones(optim.epochs, optim.multigrid_cycles),
         long=long,

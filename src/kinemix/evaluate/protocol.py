@@ -106,7 +106,7 @@ def describe_protocol(protocol: Protocol, *, order: str = "forward") -> str:
     if protocol.crop_size != "frame":
         views.append((protocol.num_crops, "crop"))
     parts = [
-        " x ".join(_count(number, thing) for number, thing in views),
+        " x ".join(count_things(number, thing) for number, thing in views),
         _describe_size(protocol),
         _describe_sampling(protocol),
     ]
@@ -167,5 +167,6 @@ def _describe_sampling(protocol: Protocol) -> str:
     return f"dense, stride {protocol.frame_stride}"
 
 
-def _count(number: int, thing: str) -> str:
+def count_things(number: int, thing: str) -> str:
+    """``1 clip``, ``2 clips``."""
     return f"{number} {thing}" + ("" if number == 1 else "s")

@@ -1,7 +1,7 @@
 """Miniature roots of the published datasets, as people have them on disk: real videos, official file formats.
 
-Every builder makes a root and says what must be read from it: name of the video (as :attr:`Sample.name` ends),
-class, part.
+They serve where code has to run and accuracy does not matter: tests, and the trying out of recipes. Every builder
+makes a root and says what must be read from it: name of the video (as :attr:`Sample.name` ends), class, part.
 """
 
 import csv
@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -56,7 +57,7 @@ def open_studio(folder: Path) -> Studio:
 def encode(path: Path, *, num_frames: int, codec: str = "libx264", rate: int = FRAME_RATE) -> Path:
     """A video whose frames are told apart by where a bar stands; key frames every 24, B-frames between."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=rate))
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 24
         if codec == "libx264":
             stream.max_b_frames = 3
@@ -349,6 +350,42 @@ def build_epic(root: Path, studio: Studio) -> Expected:
         "P01/P01_01.MP4#4.37-6.17s": ("turn-on light", "train"),
         "P26/P26_02#2-6f": ("open cupboard", "val"),
     }
+
+
+def make_miniature(dataset: str, folder: Path) -> tuple[Path, int]:
+    """A miniature of a dataset on the shelf.
+
+    Args:
+        dataset: its name there.
+        folder: new.
+
+    Returns:
+        The root, and the number of training videos in it.
+    """
+    studio = _furnish(folder)
+    root = folder / dataset
+    root.mkdir()
+    expected = BUILDERS[dataset](root, studio)
+    return root, sum(part == "train" for _, part in expected.values())
+
+
+def make_gesture_list(folder: Path) -> tuple[Path, int]:
+    """A list of one's own: two gestures, each recorded in four sessions.
+
+    Returns:
+        The list file, and the number of videos in it.
+    """
+    studio = _furnish(folder)
+    rows = [(f"{name}-{session}.mp4", name, session) for name in ("left", "right") for session in range(4)]
+    for video, _, _ in rows:
+        studio.put_clip(folder / video)
+    _write_csv(folder / "labels.csv", ("video", "label", "session"), rows)
+    return folder / "labels.csv", len(rows)
+
+
+def _furnish(folder: Path) -> Studio:
+    (folder / "studio").mkdir(parents=True)
+    return open_studio(folder / "studio")
 
 
 BUILDERS: dict[str, Callable[[Path, Studio], Expected]] = {

@@ -1,0 +1,155 @@
+"""``kinemix recipes``: the papers' rows as config files: list, show NAME, check [NAME ...], headers.
+
+Imports stand inside the functions, so that ``--help`` answers before torch is loaded.
+"""
+
+import json
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+from kinemix.cli import VERBS
+from kinemix.cli.options import Options
+from kinemix.errors import ConfigError, KinemixError
+
+if TYPE_CHECKING:
+    from kinemix.engine.recipe_list import Entry
+    from kinemix.engine.recipes import Recipe
+
+Paper = Literal["mixtconv", "gsm", "ctm", "mtnet", "x3d"]
+
+
+def run_recipes(words: list[str]) -> int:
+    """``kinemix recipes list | show NAME | check [NAME ...] | headers``; exit code 2 if a check failed."""
+    usage = "list | show NAME | check [NAME ...] | headers [--OPTION VALUE ...]"
+    options = Options("recipes", usage, VERBS["recipes"])
+    options.add("WHAT", Literal["list", "show", "check", "headers"], about="what to do")
+    options.add(
+        "NAMES", str, nargs="*", about="of recipes; check and list take shell patterns such as 'gsm/*'"
+    )
+    options.add("--paper", Paper | None, about="list only rows of this paper")
+    options.add("--dataset", str | None, about="list only rows of this dataset, by any of its names")
+    options.add("--status", str | None, about="list only rows whose status holds this text, such as 'counts'")
+    options.add("--format", Literal["table", "json"], "table", about="of the list")
+    given = options.parse(words)
+    if given.WHAT == "show":
+        return _show(given.NAMES or [])
+    if given.WHAT == "check":
+        return _check(_pick(given.NAMES or []))
+    if given.WHAT == "headers":
+        return _write_headers(_pick(given.NAMES or []))
+    return _list(given)
+
+
+def _pick(patterns: list[str]) -> "list[Recipe]":
+    from kinemix.engine.recipes import list_recipes, read_recipe
+
+    if not patterns:
+        return list(list_recipes())
+    picked = []
+    for pattern in patterns:
+        found = [recipe for recipe in list_recipes() if fnmatch(recipe.name, pattern)]
+        picked += found or [read_recipe(pattern)]  # which says what is near
+    return picked
+
+
+def _list(given: Any) -> int:
+    from kinemix.data.sources import find_dataset
+    from kinemix.engine.recipe_list import list_entries
+
+    if given.dataset is not None and (kind := find_dataset(given.dataset)) is None:
+        raise ConfigError(f"--dataset {given.dataset}: no such dataset; 'kinemix data list' lists them")
+    dataset = kind.name if given.dataset is not None and kind is not None else None
+    entries = [
+        entry
+        for entry in list_entries()
+        if given.paper in (None, entry.paper)
+        and dataset in (None, entry.dataset)
+        and (given.status is None or given.status.lower() in entry.status.lower())
+        and (not given.NAMES or any(fnmatch(entry.recipe, pattern) for pattern in given.NAMES))
+    ]
+    if given.format == "json":
+        print(json.dumps([entry.as_dict() for entry in entries], indent=2, ensure_ascii=False))
+    else:
+        _print_entries(entries)
+    return 0
+
+
+def _print_entries(entries: "list[Entry]") -> None:
+    """Rows of the papers' tables with their recipes."""
+    from kinemix.cli.tables import _open_console, _print_line, _start_table
+
+    console = _open_console(width=240)
+    headings = ("recipe", "paper", "table", "row", "dataset", "views", "expected", "estimate", "status")
+    table = _start_table(left=headings, right=())
+    for e in entries:
+        table.add_row(
+            e.recipe or "-", e.paper, e.table, e.row, e.dataset, e.views, e.expected, e.hours, e.status
+        )
+    console.print(table)
+    names = {entry.recipe for entry in entries if entry.recipe}
+    without = sum(not entry.recipe for entry in entries)
+    _print_line(console, f"{len(entries)} rows: {len(names)} recipes; {without} rows without")
+
+
+def _print_check(results: list[tuple[str, str, bool]]) -> None:
+    """What became of each recipe that was tried."""
+    from kinemix.cli.tables import _open_console, _print_line, _start_table
+
+    console = _open_console(width=240)
+    table = _start_table(left=("recipe", "", "what came of it"), right=())
+    for name, told, well in results:
+        table.add_row(name, "works" if well else "FAILS", told)
+    console.print(table)
+    _print_line(console, f"{sum(well for _, _, well in results)} of {len(results)} recipes work")
+
+
+def _show(names: list[str]) -> int:
+    if len(names) != 1:
+        raise ConfigError("kinemix recipes show: name one recipe; 'kinemix recipes list' lists them")
+
+    from kinemix.config_file import PREFIX, read_config_files
+
+    for file in reversed(read_config_files(PREFIX + names[0])):
+        print(f"--- {file.path}")
+        print(file.path.read_text(encoding="utf-8").rstrip())
+    return 0
+
+
+def _check(recipes: "list[Recipe]") -> int:
+    from kinemix.engine.progress import CountBar
+    from kinemix.engine.recipe_check import check_recipe
+
+    results: list[tuple[str, str, bool]] = []
+    with CountBar("checking recipes", total=len(recipes)) as bar:
+        for recipe in recipes:
+            with TemporaryDirectory(prefix="kinemix-recipe-") as folder:
+                try:
+                    losses = check_recipe(recipe, Path(folder))
+                    results.append(
+                        (recipe.name, "losses " + ", ".join(f"{loss:.3f}" for loss in losses), True)
+                    )
+                except KinemixError as error:
+                    results.append((recipe.name, " ".join(str(error).split()), False))
+            bar.advance(1)
+    _print_check(results)
+    return 0 if all(well for _, _, well in results) else 2
+
+
+def _write_headers(recipes: "list[Recipe]") -> int:
+    from kinemix.engine.progress import CountBar
+    from kinemix.engine.recipe_header import make_header, write_header
+
+    recipes = [recipe for recipe in recipes if recipe.tests]
+    changed = []
+    with CountBar("counting networks", total=len(recipes)) as bar:
+        for recipe in recipes:
+            if write_header(recipe, make_header(recipe)):
+                changed.append(recipe.path)
+            bar.advance(1)
+    for path in changed:
+        print(path)
+    print(f"{len(changed)} of {len(recipes)} headers have changed", file=sys.stderr)
+    return 0
