@@ -343,7 +343,8 @@ class TrainConfig:
         seed: of weights, sampling order and augmentation.
         resume: go on from the last checkpoint in ``out``.
         patience: epochs without a better validation after which the run ends; null trains all of ``optim.epochs``.
-        validate_every: epochs between validations; the last epoch is always validated.
+        validate_every: epochs between validations; the last epoch is always validated. null never validates, and
+            the last weights are the only ones.
         save_minutes: minutes between checkpoints within an epoch; one is written after every epoch too.
     """
 
@@ -364,7 +365,7 @@ class TrainConfig:
     seed: int = 0
     resume: bool = False
     patience: int | None = None
-    validate_every: int = 1
+    validate_every: int | None = 1
     save_minutes: float = 15.0
 
 

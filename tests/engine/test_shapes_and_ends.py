@@ -166,5 +166,14 @@ def test_patience_needs_validations(config, tmp_path):
     listed = write_list(tmp_path / "train.csv", config, ["one", "two"])
     held_out = write_list(tmp_path / "val.csv", config, ["three"], first=2)
     data = replace(config.data, source=listed, val_source=held_out, exclude_labels=("three",))
-    with pytest.raises(ConfigError, match="patience: nothing is held out"):
+    with pytest.raises(ConfigError, match="patience: nothing is held out and validated"):
         train(replace(config, patience=2, data=data))
+    with pytest.raises(ConfigError, match="patience: nothing is held out and validated"):
+        train(replace(config, patience=2, validate_every=None))
+
+
+def test_a_run_without_validations(config):
+    run = train(replace(config, validate_every=None), quiet=True)
+    assert {record["kind"] for record in read_log(run)} == {"train"}
+    assert not (run / "best").exists()
+    assert load_checkpoint(run / "last")[1]["epoch"] == 3

@@ -83,8 +83,8 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
         KinemixError: one of them cannot be used.
     """
     splits = open_splits(config.data)
-    if config.patience is not None and not len(splits.val):
-        raise ConfigError("patience: nothing is held out that could be validated: set it to null")
+    if config.patience is not None and (config.validate_every is None or not len(splits.val)):
+        raise ConfigError("patience: nothing is held out and validated: set it to null")
     resumable = config.resume and config.out is not None and (Path(config.out) / "last" / JSON_NAME).exists()
     objective = _build_objective(config, splits.train)
     torch.manual_seed(config.seed)

@@ -47,6 +47,7 @@ class Run:
         fabric: launched.
         parts: what the run is made of.
         stop: whether somebody has asked the run to stop.
+        quiet: say nothing.
 
     Attributes:
         directory: of the run.
@@ -60,7 +61,7 @@ class Run:
         KinemixError: the run directory cannot be used.
     """
 
-    def __init__(self, fabric: Fabric, parts: Parts, *, stop: StopWish) -> None:
+    def __init__(self, fabric: Fabric, parts: Parts, *, stop: StopWish, quiet: bool = False) -> None:
         self.fabric, self.config, self.splits, self.model = fabric, parts.config, parts.splits, parts.model
         self.network, self.optimizer, self.objective = parts.network, parts.optimizer, parts.objective
         self._parts, self._stop = parts, stop
@@ -76,7 +77,7 @@ class Run:
             at = self.position if resumed else None
             self._log = stack.enter_context(Logbook(self.directory, resume_at=at)) if first else None
             self._bar = stack.enter_context(
-                ProgressBar(total=sum(self._steps), done=self.position.iteration, quiet=not first)
+                ProgressBar(total=sum(self._steps), done=self.position.iteration, quiet=quiet or not first)
             )
             self._unreadable = UnreadableList(
                 self.directory / "unreadable.csv",
@@ -221,7 +222,8 @@ class Run:
         position, optim = self.position, self.config.optim
         number = position.epoch + 1
         line = f"epoch {number}/{optim.epochs}  {self._sum_up_training()}"
-        due = number == optim.epochs or number % self.config.validate_every == 0
+        every = self.config.validate_every
+        due = every is not None and (number == optim.epochs or number % every == 0)
         scores = self._validate() if due else None
         metrics = scores.metrics() if scores is not None else None
         position.end_epoch()

@@ -29,11 +29,12 @@ from kinemix.engine.settle import settle_config
 from kinemix.engine.training_state import Position
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, *, quiet: bool = False) -> Path:
     """Train a network, or go on training it.
 
     Args:
         config: everything.
+        quiet: show no bar and say nothing.
 
     Returns:
         The run directory, with checkpoints ``best`` and ``last``.
@@ -52,7 +53,7 @@ def train(config: TrainConfig) -> Path:
         precision=machine.precision,
         threads=machine.threads,
     )
-    with catch_stop() as stop, Run(fabric, build_parts(fabric, config), stop=stop) as run:
+    with catch_stop() as stop, Run(fabric, build_parts(fabric, config), stop=stop, quiet=quiet) as run:
         try:
             while not run.is_over():
                 steps = train_epoch(
