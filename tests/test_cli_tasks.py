@@ -10,13 +10,13 @@ import av
 import numpy as np
 import pytest
 import torch
-from catalog_roots import build_epic, open_studio
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 
 import kinemix
 from kinemix.cli import main
 from kinemix.data.catalog.epic_kitchens import list_actions
+from kinemix.data.miniature import build_epic, open_studio
 from kinemix.engine.logbook import read_log
 from kinemix.engine.run import Run
 from kinemix.engine.run_directory import read_run_config

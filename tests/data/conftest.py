@@ -8,8 +8,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from catalog_roots import Studio, open_studio
 from torch import Tensor
+
+from kinemix.data.miniature import Studio, open_studio
 
 
 class MemoryReader:

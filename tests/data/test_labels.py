@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from catalog_roots import BUILDERS, Studio
 
 from kinemix.config import AugmentConfig, DataConfig, InputSpec, Protocol
 from kinemix.data.annotations import Annotations, Sample
@@ -16,6 +15,7 @@ from kinemix.data.catalog.epic_kitchens import EpicKitchens55
 from kinemix.data.catalog.root_files import RootFiles
 from kinemix.data.census import take_census
 from kinemix.data.loader import build_test_loader, build_train_loader
+from kinemix.data.miniature import BUILDERS, Studio
 from kinemix.data.mirror import mirror_space, reverse_space
 from kinemix.data.prepare.run import prepare_dataset
 from kinemix.data.sources import Splits, open_annotations, open_splits

@@ -174,8 +174,10 @@ def _round(hours: float) -> str:
 def _build(recipe: Recipe, config: TrainConfig) -> VideoModel:
     kind = recipe.kind
     assert kind is not None
+    names = kind.class_names(split=config.data.split, task=config.data.task)
+    num_classes = kind.facts.tasks if config.data.task == "all" else len(names)
     with torch.device("meta"):
-        return build_model(config, num_classes=len(kind.class_names(task=config.data.task)), pretrained=False)
+        return build_model(config, num_classes=num_classes, pretrained=False)
 
 
 def _count_videos(recipe: Recipe, config: TrainConfig) -> list[int]:

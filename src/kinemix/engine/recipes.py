@@ -190,7 +190,6 @@ _QUOTED = {
     ("gsm", "3", "R(2+1)D"): _PRETRAINED,
     ("gsm", "3", "R(2+1)D from [11]"): _PRETRAINED,
     ("gsm", "3", "TSM"): _OTHERS,
-    ("gsm", "6", "GSM"): "verb, noun and action at once: not yet",
     ("mtnet", "I", "R(2+1)D"): _OTHERS,
     ("mtnet", "I", "TSM"): _OTHERS,
     ("mtnet", "V", "X3D-L"): _OTHERS,
