@@ -29,7 +29,7 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(-
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
 th:first-child, td:first-child { text-align: left; }
-.short { white-space: nowrap; }
+.short { white-space: nowrap; } td.long { min-width: 16rem; text-align: left; }
 thead th { background: var(--soft); }
 img, video { max-width: 100%; height: auto; border-radius: 4px; }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem; } .pair figure { flex: 1 1 20rem; margin: 0; }
@@ -143,8 +143,8 @@ def render_png(picture: Picture) -> bytes:
 
 def _render_cell(cell: str) -> str:
     """Figures stay on one line; names and paths may be broken."""
-    short = ' class="short"' if len(cell) <= _SHORT else ""
-    return f"<td{short}>{html.escape(cell)}</td>"
+    kind = "short" if len(cell) <= _SHORT else "long"
+    return f'<td class="{kind}">{html.escape(cell)}</td>'
 
 
 def _to_data_url(content: bytes, kind: str) -> str:

@@ -21,12 +21,14 @@ def plot_calibration(networks: Mapping[str, Calibration]) -> Figure:
     """
     columns = min(_IN_A_ROW, len(networks))
     rows = -(-len(networks) // columns)
-    figure = Figure(figsize=(3.3 * columns + 0.4, 4.2 * rows + 0.2), layout="constrained")
-    grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, 1] * rows, sharex=True)
+    figure = Figure(figsize=(3.3 * columns + 0.4, 4.2 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, 1] * rows)
     for number, (name, calibration) in enumerate(networks.items()):
         row, column = divmod(number, columns)
         _draw_reliability(grid[2 * row, column], name, calibration, first=column == 0)
         _draw_counts(grid[2 * row + 1, column], calibration, first=column == 0)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     for number in range(len(networks), rows * columns):
         row, column = divmod(number, columns)
         grid[2 * row, column].set_visible(False)
@@ -48,7 +50,6 @@ def _draw_reliability(axes: Axes, name: str, calibration: Calibration, *, first:
     axes.set(xlim=(0, 100), ylim=(0, 100))
     if first:
         axes.set_ylabel("right, %")
-        axes.legend(frameon=False, fontsize=7, loc="upper left", handlelength=1.2)
     accuracy_of_all = np.nansum(calibration.accuracy * calibration.counts) / calibration.counts.sum()
     axes.set_title(
         f"{shorten_name(name, 34)}\nexpected calibration error {calibration.error:.1%}\n"
@@ -57,6 +58,7 @@ def _draw_reliability(axes: Axes, name: str, calibration: Calibration, *, first:
         loc="left",
     )
     clean_axes_(axes)
+    axes.tick_params(labelbottom=False)  # they stand below the counts
 
 
 def _draw_counts(axes: Axes, calibration: Calibration, *, first: bool) -> None:
@@ -65,7 +67,7 @@ def _draw_counts(axes: Axes, calibration: Calibration, *, first: bool) -> None:
         100 * calibration.edges[:-1], shares, 100 / len(shares), align="edge", color=OTHERS, edgecolor="white"
     )
     axes.axvline(100 * calibration.mean_confidence, color=SOFT_INK, linewidth=1)
-    axes.set_xlabel("confidence, %")
+    axes.set(xlim=(0, 100), xlabel="confidence, %")
     if first:
         axes.set_ylabel("samples, %")
     clean_axes_(axes, grid="y")
