@@ -153,3 +153,19 @@ def test_doctor_is_asked_and_two_runs_share_one_page(run, tmp_path) -> None:
 def test_wrong_options_are_refused(run, wrong, said, capsys) -> None:
     assert cli.main(["report", str(run), *wrong]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_runs_are_compared_and_reported_on_when_their_videos_are_gone(tmp_path, capsys) -> None:
+    run = train_small(tmp_path)
+    words = [str(run), "--latency", "false", "--workers", "0"]
+    assert cli.main(["report", *words, "--doctor", "none", "--out", str(tmp_path / "there.html")]) == 0
+    (tmp_path / "motion").rename(tmp_path / "elsewhere")
+    assert cli.main(["report", *words, "--out", str(tmp_path / "gone.html")]) == 0
+    text = (tmp_path / "gone.html").read_text()
+    assert "No clip can be shown" in text
+    assert "the doctor could not look at it" in text
+    capsys.readouterr()
+    out = ["--out", str(tmp_path / "out"), "--names", "a", "b"]
+    assert cli.main(["compare", str(run), *words, *out, "--figures", "clips", "changes"]) == 0
+    assert "no clips are shown" in capsys.readouterr().err
+    assert (tmp_path / "out/changes.png").exists()

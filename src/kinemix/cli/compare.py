@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from kinemix.cli import VERBS
 from kinemix.cli.options import Options
-from kinemix.errors import ConfigError, did_you_mean
+from kinemix.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from kinemix.engine.tested_run import TestedRun
+    from kinemix.engine.tested_run import TestedRun, TestedVideos
     from kinemix.evaluate.scores import Scores
     from kinemix.explain.compare import Comparison
 
@@ -18,24 +18,20 @@ def run_compare(words: list[str]) -> int:
     """``kinemix compare RUN RUN...``."""
     given = _declare().parse(words)
 
-    from kinemix.cli.ensemble import shorten
-    from kinemix.engine.tested_run import TestedRun
     from kinemix.explain.compare import FIGURES, compare_runs, write_comparison
 
     for name in given.figures or ():
         if name not in FIGURES:
             raise ConfigError(f"--figures: no figure {name!r}: {did_you_mean(name, FIGURES)}")
     published = _find_dataset(given.published)
-    names = given.names or shorten(given.RUNS)
-    if len(names) != len(given.RUNS) or len(set(names)) < len(names):
-        raise ConfigError(f"--names: give {len(given.RUNS)} different ones, one a run")
-    networks = {name: _open(path, given) for name, path in zip(names, given.RUNS, strict=True)}
+    figures = given.figures or FIGURES
+    networks = {name: _open(path, given) for name, path in name_runs(given).items()}
     comparison = compare_runs(networks, allow_missing=given.allow_missing, latency=given.latency)
     files = write_comparison(
         comparison,
         Path(given.out),
-        videos=next((run.open_videos() for run in networks.values() if isinstance(run, TestedRun)), None),
-        figures=given.figures or FIGURES,
+        videos=_open_videos(networks) if "clips" in figures else None,
+        figures=figures,
         published=published,
         same_dataset=given.same_dataset,
     )
@@ -43,6 +39,30 @@ def run_compare(words: list[str]) -> int:
     for file in files:
         print(file)
     return 0
+
+
+def name_runs(given: Any) -> dict[str, str]:
+    """The names of the networks, given or taken from their paths, and the paths."""
+    from kinemix.cli.ensemble import shorten
+
+    names = given.names or shorten(given.RUNS)
+    if len(names) != len(given.RUNS) or len(set(names)) < len(names):
+        raise ConfigError(f"--names: give {len(given.RUNS)} different ones, one a run")
+    return dict(zip(names, given.RUNS, strict=True))
+
+
+def _open_videos(networks: "dict[str, TestedRun | Scores]") -> "TestedVideos | None":
+    """The tested videos, if any of the networks is a run whose videos are still there."""
+    from kinemix.engine.tested_run import TestedRun
+
+    for network in networks.values():
+        if isinstance(network, TestedRun):
+            try:
+                return network.open_videos()
+            except DataError as error:
+                print(f"note: no clips are shown: {error}", file=sys.stderr)
+                return None
+    return None
 
 
 def _declare() -> Options:

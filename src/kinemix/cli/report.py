@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from kinemix.cli import VERBS
+from kinemix.cli.compare import name_runs
 from kinemix.cli.options import Options
 from kinemix.errors import ConfigError
 
@@ -37,13 +38,9 @@ def run_report(words: list[str]) -> int:
     if min(given.worst, given.best) < 0:
         raise ConfigError(f"worst={given.worst}, best={given.best}: give 0 or more clips")
 
-    from kinemix.cli.ensemble import shorten
     from kinemix.engine.tested_run import open_tested_run
     from kinemix.explain.report import ReportOptions, write_report
 
-    names = given.names or shorten(given.RUNS)
-    if len(names) != len(given.RUNS) or len(set(names)) < len(names):
-        raise ConfigError(f"--names: give {len(given.RUNS)} different ones, one a run")
     runs = {
         name: open_tested_run(
             run,
@@ -53,14 +50,14 @@ def run_report(words: list[str]) -> int:
             batch_size=given.batch_size,
             workers=given.workers,
         )
-        for name, run in zip(names, given.RUNS, strict=True)
+        for name, run in name_runs(given).items()
     }
     page = ReportOptions(
         worst=given.worst,
         best=given.best,
         latency=given.latency,
         doctor=given.doctor,
-        workers=given.workers,
+        workers=max(1, given.workers),  # the doctor always has a process of its own
     )
     print(write_report(runs, Path(given.out), options=page))
     return 0

@@ -1,5 +1,6 @@
 """The report: its sections in order, for one run or several."""
 
+import html
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -158,7 +159,7 @@ def _film(run: TestedRun, clip: Clip, videos: TestedVideos) -> str:
     try:
         frames = read_strip(videos, run.scores.ids[clip.row], num_frames=_FRAMES)
     except UnreadableVideoError as error:
-        return f"<p>{error}</p>"
+        return f"<p>{html.escape(str(error))}</p>"
     return render_clip(run.scores, clip, encode_strip(frames), num_frames=_FRAMES)
 
 
