@@ -198,6 +198,11 @@ def test_mini_kinetics(official: Path, tmp_path: Path) -> None:
     assert Counter(row.part for row in rows) == {"val": 5000}
     assert Counter(Counter(row.label for row in rows).values()) == {25: 200}
     assert {row.label for row in rows} == set(kind.class_names()) < set(SHELF["kinetics400"].class_names())
+    (notice,) = kind.explain_rows(RootFiles(tmp_path), rows)
+    assert "of 80,000 listed videos nothing tells the class" in notice
+    (tmp_path / "kinetics-400_val.csv").unlink()
+    with pytest.raises(DataError, match=r"85,000 videos by their ids alone: put kinetics-400_train\.csv"):
+        kind.read_rows(RootFiles(tmp_path), split="official")
     ids = (official / "mini-kinetics-200" / "train_ytid_list.txt").read_text().split()
     assert len(set(ids)) == kind.facts.sizes["official"]["train"] == 80000
 

@@ -1,9 +1,13 @@
 """What tests of runs share: the network that they train, and a look at what a run has learned."""
 
+import os
+import signal
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+
+from kinemix.engine.run import Run
 
 MODEL = "tsm_test_resnet.r160_in1k"
 
@@ -18,3 +22,18 @@ def assert_same_weights(run, other, name="last"):
     assert ours.keys() == theirs.keys()
     for key in ours:
         assert torch.equal(ours[key], theirs[key]), key
+
+
+def stop_after(monkeypatch, count):
+    """Let the processes that train from now on get SIGTERM when so many steps are made, over all runs."""
+    note_step = Run.note_step
+    steps = []
+
+    def terminate(run, step):
+        note_step(run, step)
+        steps.append(step)
+        if len(steps) == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Run, "note_step", terminate)
+    return steps

@@ -1,19 +1,17 @@
 """Every split trained and tested in one call, in one go or in several."""
 
 import json
-import os
-import signal
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from runs import stop_after
 
 from kinemix.cli import main
 from kinemix.engine import each_split
 from kinemix.engine.each_split import train_each_split
 from kinemix.engine.interrupt import Interrupted
-from kinemix.engine.run import Run
 from kinemix.errors import CheckpointError, ConfigError
 
 
@@ -48,15 +46,6 @@ def test_folds_hold_out_everything_once(folds):
 
 def test_the_same_call_goes_on(folds, tmp_path, monkeypatch):
     whole = train_each_split(replace(folds, out=str(tmp_path / "whole")))
-    note_step = Run.note_step
-    steps = []
-
-    def terminate(run, step):
-        note_step(run, step)
-        steps.append(step)
-        if len(steps) == 13:  # of eight a fold: the fifth of the second
-            os.kill(os.getpid(), signal.SIGTERM)
-
     tests = []
 
     def measure(run, **options):
@@ -65,7 +54,7 @@ def test_the_same_call_goes_on(folds, tmp_path, monkeypatch):
 
     measure_run = each_split.measure_run
     monkeypatch.setattr(each_split, "measure_run", measure)
-    monkeypatch.setattr(Run, "note_step", terminate)
+    steps = stop_after(monkeypatch, 13)  # of eight a fold: the fifth of the second
     with pytest.raises(
         Interrupted, match=r"stopped and saved after step 5 of .*fold-1; the same command goes on"
     ):

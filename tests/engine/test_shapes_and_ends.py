@@ -1,14 +1,12 @@
 """Runs whose batches change their shape or are mixed, whose classes are balanced, and which end before their time."""
 
-import os
-import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from runs import assert_same_weights
+from runs import assert_same_weights, stop_after
 
 from kinemix.engine.interrupt import Interrupted
 from kinemix.engine.logbook import read_log
@@ -22,17 +20,6 @@ from kinemix.models.video import VideoModel
 
 def read_steps(run):
     return [record for record in read_log(run) if record["kind"] == "train"]
-
-
-def stop_after(monkeypatch, step):
-    note_step = Run.note_step
-
-    def terminate(run, report):
-        note_step(run, report)
-        if run.position.iteration == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Run, "note_step", terminate)
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """The mean of the weights against one kept by hand, over runs that are stopped and not."""
 
-import os
-import signal
 from dataclasses import replace
 
 import pytest
 import torch
-from runs import MODEL, assert_same_weights, read_weights
+from runs import MODEL, assert_same_weights, read_weights, stop_after
 
 from kinemix.engine.interrupt import Interrupted
 from kinemix.engine.logbook import read_log
@@ -81,14 +79,7 @@ def test_a_run_saves_validates_and_tests_the_mean(averaging, tmp_path, monkeypat
 
 def test_stopped_within_an_epoch_and_resumed(averaging, tmp_path, monkeypatch):
     whole = train(replace(averaging, out=str(tmp_path / "whole")))
-    note_step = Run.note_step
-
-    def terminate(run, step):
-        note_step(run, step)
-        if run.position.iteration == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Run, "note_step", terminate)
+    stop_after(monkeypatch, 6)
     with pytest.raises(Interrupted):
         train(averaging)
     monkeypatch.undo()

@@ -11,6 +11,7 @@ from kinemix.engine.tested_run import TestedRun, open_tested_run
 from kinemix.engine.train import train
 
 
+@torch.enable_grad()  # whatever the tests around it do
 def train_small(folder, *, model="tsn_test_resnet.r160_in1k"):
     """One epoch on twelve classes of small videos."""
     videos = folder / "motion"

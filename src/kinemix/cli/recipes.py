@@ -22,10 +22,10 @@ Paper = Literal["mixtconv", "gsm", "ctm", "mtnet", "x3d"]
 
 
 def run_recipes(words: list[str]) -> int:
-    """``kinemix recipes list | show NAME | check [NAME ...] | headers``; exit code 2 if a check failed."""
-    usage = "list | show NAME | check [NAME ...] | headers [--OPTION VALUE ...]"
+    """``kinemix recipes [list | show NAME | check [NAME ...] | headers]``; exit code 2 if a check failed."""
+    usage = "[list | show NAME | check [NAME ...] | headers] [--OPTION VALUE ...]"
     options = Options("recipes", usage, VERBS["recipes"])
-    options.add("WHAT", Literal["list", "show", "check", "headers"], about="what to do")
+    options.add("WHAT", Literal["list", "show", "check", "headers"], "list", nargs="?", about="what to do")
     options.add(
         "NAMES", str, nargs="*", about="of recipes; check and list take shell patterns such as 'gsm/*'"
     )
@@ -80,18 +80,31 @@ def _list(given: Any) -> int:
 def _print_entries(entries: "list[Entry]") -> None:
     """Rows of the papers' tables with their recipes."""
     from kinemix.cli.tables import _open_console, _print_line, _start_table
+    from kinemix.engine.recipe_header import GPU
 
-    console = _open_console(width=240)
-    headings = ("recipe", "paper", "table", "row", "dataset", "views", "expected", "estimate", "status")
-    table = _start_table(left=headings, right=())
+    console = _open_console(width=220)
+    table = _start_table(left=(), right=())
+    table.add_column("recipe", no_wrap=True)
+    for heading in ("paper", "table", "row", "dataset", "frames x clips x crops", "expected"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("hours", justify="right")
+    table.add_column("status", overflow="fold")
+    table.add_column("deviations", justify="right")
     for e in entries:
-        table.add_row(
-            e.recipe or "-", e.paper, e.table, e.row, e.dataset, e.views, e.expected, e.hours, e.status
-        )
+        hours = "" if e.hours is None else f"{e.hours:g}"
+        deviations = str(len(e.deviations)) if e.recipe else ""
+        cells = (e.recipe or "-", e.paper, e.table, e.row, e.dataset, e.views, e.expected, hours, e.status)
+        table.add_row(*cells, deviations)
     console.print(table)
     names = {entry.recipe for entry in entries if entry.recipe}
     without = sum(not entry.recipe for entry in entries)
     _print_line(console, f"{len(entries)} rows: {len(names)} recipes; {without} rows without")
+    _print_line(console, f"hours on one {GPU}, an estimate from multiply-adds, not measured")
+    _print_line(
+        console,
+        "kinemix train DATASET:ROOT --config recipe:NAME trains one; kinemix recipes show NAME prints the whole "
+        "commands, the options, and what is not as in the paper",
+    )
 
 
 def _print_check(results: list[tuple[str, str, bool]]) -> None:

@@ -21,7 +21,7 @@ class Entry:
         dataset: name on the shelf.
         views: frames x clips x crops of the test.
         expected: printed accuracies, or those measured here.
-        hours: estimated, with the GPU.
+        hours: estimated, on :data:`kinemix.engine.recipe_header.GPU`; ``None`` where there is no estimate.
         status: what has been verified, or why there is no recipe.
         train, test: commands.
         deviations: from the paper.
@@ -34,7 +34,7 @@ class Entry:
     dataset: str = ""
     views: str = ""
     expected: str = ""
-    hours: str = ""
+    hours: float | None = None
     status: str = ""
     train: str = ""
     test: str = ""
@@ -68,7 +68,7 @@ def _list_tests(recipe: Recipe) -> Iterator[Entry]:
             dataset=recipe.dataset,
             views=" x ".join(map(str, test.views(config))),
             expected=", ".join(f"{name} {value}" for name, value in figures.items()),
-            hours=" ".join(header.get("estimate", ())).partition(",")[0],
+            hours=float(header["estimate"][0].split()[0]) if "estimate" in header else None,
             status=" ".join(header.get("status", ())),
             train=facts["train"][0],
             test=tell_test(recipe, test),

@@ -7,7 +7,7 @@ underscores) or by part. And nobody has all of them: videos vanish, which is cou
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -156,7 +156,28 @@ ROOT/
                 elif (row_found := _find_by_id(root, video)) is not None:
                     name, label = row_found
                     rows.append(Row(label=label, place=place, part=PART_NAMES[part], names=(name,)))
+        if not rows and (listed := cls._count_ids(root)):
+            raise DataError(
+                f"{root.path}: the lists name {listed:,} videos by their ids alone: put kinetics-400_train.csv and "
+                "kinetics-400_val.csv beside them, which tell their classes, or the videos into class folders"
+            )
         return rows
+
+    @classmethod
+    def explain_rows(cls, root: RootFiles, rows: Sequence[Row]) -> tuple[str, ...]:
+        unknown = cls._count_ids(root) - len(rows)
+        if unknown <= 0:
+            return ()
+        cure = "put kinetics-400_train.csv and kinetics-400_val.csv beside the lists"
+        return (
+            f"{root.path}: of {unknown:,} listed videos nothing tells the class, so they are left out, and not "
+            f"counted as missing: {cure}",
+        )
+
+    @staticmethod
+    def _count_ids(root: RootFiles) -> int:
+        found = [root.find(rf"{part}_ytid_list\.txt") for part in ("train", "val")]
+        return sum(sum(1 for _ in _list_ids(path)) for path in found if path)
 
 
 def read_annotations(root: RootFiles, number: str, part: str) -> list[Row]:

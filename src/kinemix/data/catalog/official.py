@@ -128,6 +128,11 @@ class OfficialDataset(Dataset):
         raise NotImplementedError
 
     @classmethod
+    def explain_rows(cls, root: RootFiles, rows: Sequence["Row"]) -> tuple[str, ...]:
+        """What the user should know about the rows that were read: samples that are listed but can be no row."""
+        return ()
+
+    @classmethod
     def list_split(cls, path: Path, *, root: str | None, split: str | None, task: str | None) -> Listing:
         """Everything in a root (or in one list of it), with official classes in their official order.
 
@@ -160,7 +165,7 @@ class OfficialDataset(Dataset):
             str(path),
             tuple(entries),
             names,
-            notices,
+            (*notices, *(cls.explain_rows(found, rows) if path.is_dir() else ())),
             names,
             task_names={name: cls.class_names(split=used, task=name) for name in facts.tasks},
             split=used,
@@ -220,7 +225,9 @@ def locate_videos(
     """
     official = {simplify_name(name): name for name in class_names}
     if not root.library:
-        raise DataError(f"{root.videos}: no videos below it: set data.root to the folder that holds them")
+        raise DataError(
+            f"{root.videos}: no videos below it: name the folder that holds them with the option root"
+        )
     entries = []
     for row in rows:
         found, segment = _look_up(row, root)
