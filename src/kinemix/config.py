@@ -341,11 +341,14 @@ class TrainConfig:
         machine: what it runs on.
         out: run directory; by default ``runs/<model>-<data>-<number>``.
         seed: of weights, sampling order and augmentation.
-        resume: go on from the last checkpoint in ``out``.
+        resume: go on from the last checkpoint in ``out``; ``auto`` does so if a run is there, and starts one if not.
         patience: epochs without a better validation after which the run ends; null trains all of ``optim.epochs``.
         validate_every: epochs between validations; the last epoch is always validated. null never validates, and
             the last weights are the only ones.
+        save_steps: steps of the optimizer between checkpoints within an epoch; null counts minutes alone.
         save_minutes: minutes between checkpoints within an epoch; one is written after every epoch too.
+        keep_last: checkpoints to keep: ``last``, and those before it in ``earlier``. Where ``last`` is damaged, a
+            resumed run goes on from the newest that is whole.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -363,10 +366,12 @@ class TrainConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
     out: str | None = None
     seed: int = 0
-    resume: bool = False
+    resume: bool | Literal["auto"] = False
     patience: int | None = None
     validate_every: int | None = 1
+    save_steps: int | None = None
     save_minutes: float = 15.0
+    keep_last: int = 1
 
 
 C = TypeVar("C")

@@ -359,3 +359,24 @@ def test_ctrl_c_is_quiet_in_the_workers(videos: Annotations) -> None:
     assert out.splitlines()[-1] == "stopped"
     assert errors == ""
     assert process.returncode == 0
+
+
+ORPHAN = """
+import multiprocessing, os, time
+from kinemix.data import loader
+
+def work():
+    time.sleep(0.5)  # its parent is gone by then
+    loader._start_worker(0)
+    time.sleep(300)
+
+worker = multiprocessing.get_context("fork").Process(target=work)
+worker.start()
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
+def test_a_worker_whose_main_process_died_at_once_ends_too() -> None:
+    """It holds the other end of standard output, which is closed when it is gone."""
+    subprocess.run([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, check=True, timeout=200)

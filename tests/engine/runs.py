@@ -1,12 +1,17 @@
-"""What tests of runs share: the network that they train, and a look at what a run has learned."""
+"""What tests of runs share: the network that they train, runs in other processes, and what a run has learned."""
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors.torch import load_file
 
+from kinemix.engine.logbook import read_log
 from kinemix.engine.run import Run
 
 MODEL = "tsm_test_resnet.r160_in1k"
@@ -37,3 +42,41 @@ def stop_after(monkeypatch, count):
 
     monkeypatch.setattr(Run, "note_step", terminate)
     return steps
+
+
+def write_options(config, *, epochs, **options):
+    """The options of the tests' run as YAML; those in ``options`` are added to them, or take their place."""
+    path = Path(config.out).with_suffix(".yaml")
+    values = {
+        "data": {"source": config.data.source, "workers": 1},
+        "model": config.model,
+        "size": 32,
+        "protocol": {"num_frames": 4, "crop_fraction": 1.0},
+        "augment": {"flip": "off", "brightness": 0.2},
+        "optim": {"epochs": epochs, "batch_size": 5, "lr": 0.05, "dropout": 0.3},
+        "machine": {"accelerator": "cpu", "threads": 1},
+        "out": config.out,
+    }
+    for name, value in options.items():
+        values[name] = {**values[name], **value} if isinstance(value, dict) else value
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def start(config, *, epochs, **options):
+    """``kinemix train`` in a process group of its own."""
+    path = write_options(config, epochs=epochs, **options)
+    command = [sys.executable, "-m", "kinemix", "train", "--config", str(path)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for_steps(run, count, process):
+    """Wait until a run in another process has made so many steps."""
+    log = Path(run) / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if log.exists() and len(read_log(Path(run))) >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise TimeoutError(run)

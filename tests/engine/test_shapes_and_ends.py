@@ -11,6 +11,7 @@ from runs import assert_same_weights, stop_after
 from kinemix.engine.interrupt import Interrupted
 from kinemix.engine.logbook import read_log
 from kinemix.engine.run import Run
+from kinemix.engine.step_guard import StepGuard
 from kinemix.engine.train import train
 from kinemix.engine.validation import validate
 from kinemix.errors import ConfigError
@@ -94,16 +95,16 @@ def test_balanced_classes(config, tmp_path):
     train_list = write_list(tmp_path / "train.csv", config, ["many"] * 16 + ["few"] * 2)
     val_list = write_list(tmp_path / "val.csv", config, ["many", "few"], first=18)
     seen = []
-    check_batch = Run.check_batch
+    check_batch = StepGuard.check_batch
 
-    def record(run, batch, loss):
+    def record(guard, batch, loss):
         seen.extend(batch.labels.tolist())
-        check_batch(run, batch, loss)
+        check_batch(guard, batch, loss)
 
     data = replace(config.data, source=train_list, val_source=val_list, balance_classes=True)
     config = replace(config, data=data, optim=replace(config.optim, batch_size=6))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "check_batch", record)
+        patch.setattr(StepGuard, "check_batch", record)
         train(config)
     assert Counter(seen) == {0: 27, 1: 27}
 

@@ -5,16 +5,12 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from runs import MODEL, assert_same_weights, read_weights
+from runs import MODEL, assert_same_weights, read_weights, start, wait_for_steps
 from torch.nn import functional as F
 
 from kinemix.config import (
@@ -29,6 +25,7 @@ from kinemix.data.catalog.motion import make_motion
 from kinemix.data.loader import build_train_loader
 from kinemix.data.sources import open_splits
 from kinemix.engine import training_state
+from kinemix.engine.checkpoints import Checkpoints
 from kinemix.engine.interrupt import Interrupted
 from kinemix.engine.logbook import read_log
 from kinemix.engine.run import Run
@@ -169,37 +166,6 @@ def test_other_arithmetic(config, more):
 # ----------------------------------------------------------------------------------------- stop and resume
 
 
-def wait_for_steps(run, count, process):
-    """Wait until a run in another process has made so many steps."""
-    log = Path(run) / "log.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if log.exists() and len(read_log(Path(run))) >= count:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise TimeoutError(run)
-
-
-def start(config, *, epochs, **options):
-    """``kinemix train`` in a process group of its own."""
-    path = Path(config.out).with_suffix(".yaml")
-    values = {
-        "data": {"source": config.data.source, "workers": 1},
-        "model": config.model,
-        "size": 32,
-        "protocol": {"num_frames": 4, "crop_fraction": 1.0},
-        "augment": {"flip": "off", "brightness": 0.2},
-        "optim": {"epochs": epochs, "batch_size": 5, "lr": 0.05, "dropout": 0.3},
-        "machine": {"accelerator": "cpu", "threads": 1},
-        "out": config.out,
-        **options,
-    }
-    path.write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "kinemix", "train", "--config", str(path)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
 def test_killed_and_resumed_equals_uninterrupted(config, tmp_path):
     config = replace(config, optim=replace(config.optim, epochs=8))
     whole = train(replace(config, out=str(tmp_path / "whole")))
@@ -224,7 +190,7 @@ def test_ctrl_c_saves_and_tells_how_to_resume(config, tmp_path):
     wait_for_steps(config.out, 3, process)
     os.killpg(process.pid, signal.SIGINT)  # the terminal sends it to the loader's processes too
     errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 0
     assert "Traceback" not in errors
     assert f"kinemix train --resume --out {config.out}" in errors.splitlines()[-1]
     done = load_checkpoint(Path(config.out) / "last")[1]["iteration"]
@@ -284,14 +250,14 @@ def test_stopped_while_validating(config, tmp_path, monkeypatch, kind):
         validations.append(1)
         return validate(fabric, parts, loader, on_batch=disturb)
 
-    def die(run, name, metrics, *state):
-        if name == "last" and metrics is not None and len(validations) == 2:
+    def die(checkpoints, position, metrics=None):
+        if metrics is not None and len(validations) == 2:
             raise SystemExit(9)
-        write(run, name, metrics, *state)
+        save_last(checkpoints, position, metrics)
 
-    write = Run._write
+    save_last = Checkpoints.save_last
     if kind == "killed after it":
-        monkeypatch.setattr(Run, "_write", die)
+        monkeypatch.setattr(Checkpoints, "save_last", die)
     monkeypatch.setattr("kinemix.engine.run.validate", stop)
     error, message = {
         "DataError": (DataError, "too many"),
@@ -388,7 +354,7 @@ def test_sigterm_to_everybody_tells_how_to_resume(config):
     wait_for_steps(config.out, 3, process)
     os.killpg(process.pid, signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, errors
+    assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert f"kinemix train --resume --out {config.out}" in errors.splitlines()[-1]
 
@@ -400,7 +366,7 @@ def test_two_processes_stop_together_and_resume(config):
     wait_for_steps(config.out, 3, process)
     process.send_signal(signal.SIGTERM)  # to the first of them alone
     errors = process.communicate(timeout=300)[1]
-    assert process.returncode == 130, errors
+    assert process.returncode == 0, errors
     assert "stopped and saved after step" in errors
     process = start(config, epochs=8, machine=machine, resume=True)
     errors = process.communicate(timeout=300)[1]
@@ -438,7 +404,7 @@ def test_full_disk_keeps_the_checkpoint_before(config, monkeypatch, part):
     assert [p.name for p in (run / "last").glob("*.pt")] == ["training-00000004.pt"]
     assert all(torch.equal(value, kept[key]) for key, value in read_weights(run).items())
     model = load_checkpoint(run / "last")[0]
-    _, state = training_state.read_checkpoint_(run / "last", model=model)
+    state = training_state.read_checkpoint_(run / "last", model=model)
     assert state["processes"][0]["position"]["epoch"] == 1
 
 
@@ -446,13 +412,6 @@ def _fail_within(path, fail):
     from kinemix.atomic import write_atomically
 
     write_atomically(path, fail)
-
-
-def test_loss_that_is_no_number_stops_before_the_weights_are_hurt(config, monkeypatch):
-    config = replace(config, optim=replace(config.optim, lr=1e30, clip_grad_norm=None, weight_decay=0))
-    message = r"the loss is (nan|inf) in epoch .*optim\.lr \(now 1e\+30\).*\.mp4"
-    with pytest.raises(KinemixError, match=message):
-        train(config)
 
 
 def test_unreadable_videos_are_listed_and_too_many_stop_the_run(config, tmp_path, capfd):

@@ -1,7 +1,7 @@
 """The command line: verbs only. What a verb does stands in the library; here it is asked for and printed.
 
 Everything that goes wrong ends here, in :func:`main`: what a user can mend is one line and exit code 2, being
-interrupted is one line and 130, and a defect of kinemix keeps its traceback.
+interrupted is one line and 130 (0 for a training, which saves first), and a defect of kinemix keeps its traceback.
 """
 
 import errno
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after ``kinemix``; by default those of the process.
 
     Returns:
-        The exit code: 0, 2 for something the user can mend, 130 after an interruption.
+        The exit code: 0, 2 for something the user can mend, 130 after an interruption that saved nothing.
     """
     # Threads that wait for their like must sleep, not spin: where another process holds a core (a loader worker
     # does), spinning made a training step ten times slower. OpenMP reads this once, when torch is imported.

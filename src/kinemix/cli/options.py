@@ -82,7 +82,7 @@ class Options:
         self._types[name.lstrip("-")] = kind
         if nargs in ("*", "+"):
             self._several.add(name.lstrip("-"))
-        if kind is bool:  # the option alone switches it on
+        if kind is bool or bool in get_args(kind):  # the option alone switches it on
             action.nargs, action.const = "?", True
 
     def add_config(self, kind: type[Any], *, skip: tuple[str, ...] = ()) -> None:

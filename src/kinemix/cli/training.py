@@ -3,6 +3,7 @@
 Imports stand inside the functions, so that ``--help`` answers before torch is loaded.
 """
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +14,19 @@ from kinemix.errors import ConfigError
 
 
 def run_train(words: list[str]) -> int:
-    """``kinemix train DATA --model NAME``."""
+    """``kinemix train DATA --model NAME``; a run that was stopped and saved has ended well, too."""
     config = read_train_options(words)
 
+    from kinemix.engine.interrupt import Interrupted
     from kinemix.engine.launch import is_first_process
     from kinemix.engine.train import train
 
-    directory = train(config)
+    try:
+        directory = train(config)
+    except Interrupted as interruption:
+        if is_first_process():
+            print(f"kinemix: {interruption}", file=sys.stderr)
+        return 0
     if is_first_process():
         print(directory)
     return 0
@@ -78,7 +85,7 @@ def _read_config(values: dict[str, Any], *, verb: str) -> TrainConfig:
     del values["config"]
     if source := values.pop("DATA"):
         values["data"]["source"] = source
-    if not values["data"]["source"] and not values["resume"]:
+    if not values["data"]["source"] and values["resume"] is not True:
         raise ConfigError(
             f"no data: name a folder with one folder a class, or a list file: kinemix {verb} DATA"
         )

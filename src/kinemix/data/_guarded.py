@@ -136,9 +136,12 @@ class GuardedChild:
 def _serve(pipe: Connection, work: Callable[[Any], Any], max_seconds: float) -> None:
     """The child: answers until nobody asks any more, and never returns."""
     try:
-        for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD):
+        for number in (signal.SIGALRM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Whether to stop is its caller's business, who closes the pipe or kills it: a video that was being read
+        # when a scheduler ended the job is not a broken one.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         torch.set_num_threads(1)
         while True:
             request = pipe.recv()

@@ -8,10 +8,15 @@ any other that cannot be read. Elsewhere the platform's way of starting workers 
 themselves.
 """
 
+import atexit
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -38,6 +43,9 @@ from kinemix.errors import DataError, KinemixError
 
 FRAMES_A_BATCH = 512
 """Frames in a test batch, at most, unless one video has more: thirty views of many videos fill the memory."""
+
+_WORKERS: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet()
+"""Those that this process has started."""
 
 
 class WorkerDeathError(DataError):
@@ -87,7 +95,10 @@ class _Batches:
         with warnings.catch_warnings():
             # Python 3.12 warns of every fork beside threads; see the module's docstring.
             warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-            return iter(self._loader)
+            before = set(multiprocessing.active_children())
+            batches = iter(self._loader)
+            _WORKERS.update(set(multiprocessing.active_children()) - before)
+            return batches
 
     def _explain(self, error: RuntimeError) -> Exception:
         if "timed out" in str(error):
@@ -286,13 +297,36 @@ def _without_traceback(error: KinemixError) -> KinemixError:
 def _start_worker(worker: int) -> None:
     """In a new worker: one thread, and whether to stop is the main process's business.
 
-    Ctrl-C and a terminal's or scheduler's SIGTERM go to the whole process group; a worker in a group of its own
-    lives on until the main process has saved and lets it go (or has died, which workers look out for).
+    Ctrl-C goes to the whole process group, a scheduler's SIGTERM to every process of a job. A worker in a group of
+    its own that heeds neither lives on until the main process has saved and lets it go, or has died.
     """
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     info = torch.utils.data.get_worker_info()
     if info is not None and isinstance(info.dataset, GuardedBatches):
         info.dataset.start()
+    if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
+        threading.Thread(target=_end_with, args=(parent.pid,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when ``parent`` is no longer its parent.
+
+    torch looks out for that too, but from a parent on that it learns of late: had it died by then, never.
+    """
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Kill what is left of the workers when the program ends: Python itself would ask them by SIGTERM, and wait."""
+    workers = [worker for worker in _WORKERS if worker.is_alive()]
+    if workers and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for an accident
+    for worker in workers:
+        worker.kill()

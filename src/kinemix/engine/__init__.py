@@ -2,9 +2,11 @@
 
 ::
 
-    train            the loop            run              a run under way: its parts, saving, resuming
+    train            the loop            run              a run under way
     settle           before a run        run_directory    what a run leaves behind, and its lock
-    schedule         learning rates      training_state   checkpoints with what it takes to go on
+    schedule         learning rates      checkpoints      when to save what, and the way back
+    training_state   what it takes to go on, on disk
+    step_guard       nothing is learned from what is broken: bad_batch writes it down
     optim, freeze    who learns how fast, and who does not
     weight_average   the mean of the weights
     objective        logits and labels to a loss

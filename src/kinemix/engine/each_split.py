@@ -18,11 +18,10 @@ from kinemix.data.sources import list_published_splits
 from kinemix.engine.interrupt import Interrupted
 from kinemix.engine.launch import is_first_process
 from kinemix.engine.measure import measure_run
-from kinemix.engine.run_directory import CONFIG_NAME, check_same_run, make_numbered, read_run_config
+from kinemix.engine.run_directory import check_same_run, make_numbered, read_run_config
 from kinemix.engine.settle import settle_config
 from kinemix.engine.train import train
 from kinemix.errors import CheckpointError, ConfigError
-from kinemix.models.checkpoint import JSON_NAME
 
 FILE_NAME = "splits.json"
 
@@ -155,10 +154,8 @@ def _list_splits(config: TrainConfig) -> dict[str, TrainConfig]:
 
 
 def _train(config: TrainConfig) -> None:
-    assert config.out is not None
-    started = (Path(config.out) / "last" / JSON_NAME).exists() and (Path(config.out) / CONFIG_NAME).exists()
     try:
-        train(replace(config, resume=started))
+        train(replace(config, resume="auto"))
     except Interrupted as interruption:
         raise Interrupted(
             f"{str(interruption).partition(';')[0]} of {config.out}; the same command goes on from there"

@@ -92,7 +92,21 @@ def gather(fabric: Fabric, value: T) -> list[T]:
 
 def any_process(fabric: Fabric, value: bool) -> bool:
     """Whether it is true in any process."""
-    return value if fabric.world_size == 1 else any(gather(fabric, value))
+    if fabric.world_size == 1:
+        return value
+    answer = torch.tensor(int(value), device=fabric.device)
+    torch.distributed.all_reduce(answer, op=torch.distributed.ReduceOp.MAX)
+    return bool(answer)
+
+
+def agree(fabric: Fabric, mistake: KinemixError | None) -> None:
+    """Raise in every process what went wrong in any of them; the others would wait for that one for ever.
+
+    Raises:
+        KinemixError: the first process's mistake that has one.
+    """
+    if any_process(fabric, mistake is not None):
+        raise next(one for one in gather(fabric, mistake) if one is not None)
 
 
 def _is_accelerated(accelerator: str) -> bool:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from kinemix.atomic import write_atomically
+from kinemix.atomic import flush_to_disk, write_atomically
 from kinemix.engine.training_state import Position
 
 FILE_NAME = "log.jsonl"
@@ -78,6 +78,11 @@ class Logbook:
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 self._board.add_scalar(f"{kind}/{name}", value, iteration)
+
+    def flush(self) -> None:
+        """Wait until all records are on the disk: a checkpoint must not know more than the log."""
+        self._board.flush()
+        flush_to_disk(self.path)
 
     def close(self) -> None:
         self._file.close()

@@ -21,12 +21,12 @@ from kinemix.engine.freeze import freeze_
 from kinemix.engine.objective import Objective, weigh_classes
 from kinemix.engine.optim import build_optimizer, group_parameters
 from kinemix.engine.settle import build_model
+from kinemix.engine.training_state import list_resumable
 from kinemix.engine.weight_average import average_weights
 from kinemix.errors import ConfigError
 from kinemix.evaluate.protocol import build_protocol, check_mirrors
 from kinemix.evaluate.support import explain_bfloat16
 from kinemix.label_space import LabelSpace
-from kinemix.models.checkpoint import JSON_NAME
 from kinemix.models.recompute import recompute_blocks_
 from kinemix.models.transfer import Transfer, start_from_
 from kinemix.models.video import VideoModel
@@ -85,7 +85,7 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     splits = open_splits(config.data)
     if config.patience is not None and (config.validate_every is None or not len(splits.val)):
         raise ConfigError("patience: nothing is held out and validated: set it to null")
-    resumable = config.resume and config.out is not None and (Path(config.out) / "last" / JSON_NAME).exists()
+    resumable = config.resume and config.out is not None and list_resumable(Path(config.out))
     objective = _build_objective(config, splits.train)
     torch.manual_seed(config.seed)
     model = build_model(

@@ -1,43 +1,31 @@
 """A run under way: how it is told about, validated, saved, and taken up again."""
 
 import math
-import shlex
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
 
-from kinemix.config import to_dict
 from kinemix.data.annotations import Annotations
 from kinemix.data.dataset import Batch
+from kinemix.engine.checkpoints import Checkpoints
 from kinemix.engine.interrupt import Interrupted, StopWish
 from kinemix.engine.launch import do_first, gather
 from kinemix.engine.logbook import Logbook, Step
-from kinemix.engine.parts import Parts, find_mirrors
+from kinemix.engine.parts import Parts
 from kinemix.engine.progress import ProgressBar
 from kinemix.engine.run_directory import open_run_directory
 from kinemix.engine.schedule import count_epochs, rate_at, scale_rate
-from kinemix.engine.training_state import (
-    Position,
-    collect_rng_state,
-    read_checkpoint_,
-    restore_rng_state_,
-    write_checkpoint,
-)
+from kinemix.engine.step_guard import StepGuard
+from kinemix.engine.training_state import Position, restore_rng_state_, seed_generators_
 from kinemix.engine.unreadable import UnreadableList
 from kinemix.engine.validation import validate
-from kinemix.errors import KinemixError
 from kinemix.evaluate.metrics import AnyMetrics
-from kinemix.evaluate.protocol import protocol_to_dict
 from kinemix.evaluate.scores import Scores
-from kinemix.label_space import label_space_to_dict
-from kinemix.models.checkpoint import JSON_NAME
 
 
 class Run:
@@ -56,6 +44,7 @@ class Run:
         position: how far the run has come.
         objective: logits and labels to a loss.
         resting: modules that stay in evaluation mode.
+        guard: stops the run before it learns from what is not sound.
 
     Raises:
         KinemixError: the run directory cannot be used.
@@ -66,16 +55,19 @@ class Run:
         self.network, self.optimizer, self.objective = parts.network, parts.optimizer, parts.objective
         self._parts, self._stop = parts, stop
         self.position = Position()
-        self._rng: dict[str, Any] | None = None
+        self._rng: dict[str, Any] | None = None  # of the generators, to go on with
         self._stack = ExitStack()
         self.resting = parts.resting
         self._lr = scale_rate(self.config.optim, processes=fabric.world_size)
         with ExitStack() as stack:  # lets go of everything if one of the steps fails
             self.directory = self._open_directory(stack)
-            resumed = self._restore()
+            self._log: Logbook | None = None
+            self._checkpoints = Checkpoints(fabric, parts, self.directory, before_saving=self._flush_log)
+            resumed = self.config.resume and self._restore()
             first = fabric.is_global_zero
             at = self.position if resumed else None
-            self._log = stack.enter_context(Logbook(self.directory, resume_at=at)) if first else None
+            if first:
+                self._log = stack.enter_context(Logbook(self.directory, resume_at=at))
             self._bar = stack.enter_context(
                 ProgressBar(total=sum(self._steps), done=self.position.iteration, quiet=quiet or not first)
             )
@@ -85,7 +77,16 @@ class Run:
                 limit=self.config.data.max_unreadable,
                 write=first,
             )
-            self._saved_at, self._saved_step = time.monotonic(), self.position.iteration
+            self.guard = StepGuard(
+                fabric,
+                directory=self.directory,
+                samples=self.splits.train,
+                model=self.model,
+                unreadable=self._unreadable,
+                position=self.position,
+                rate=self.rate,
+                saved_iteration=lambda: self._checkpoints.saved_iteration,
+            )
             self._introduce(resumed)
             self._stack = stack.pop_all()
 
@@ -139,45 +140,14 @@ class Run:
             restore_rng_state_(self._rng)
             self._rng = None
         else:
-            torch.manual_seed(seed_of_epoch(self.config.seed, position.epoch, self.fabric.global_rank))
+            seed_generators_(seed_of_epoch(self.config.seed, position.epoch, self.fabric.global_rank))
+        self.guard.begin_step()
         return self._parts.train_loader.epoch(position.epoch, start=position.batch)
-
-    def check_batch(self, batch: Batch, loss: float) -> None:
-        """Note its unreadable videos.
-
-        Raises:
-            DataError: they are too many.
-            KinemixError: the loss is not finite, or nothing could be read where other processes wait.
-        """
-        self._unreadable.add((video.path, video.reason) for video in batch.unreadable)
-        files = ", ".join(self.splits.train.samples[i].path for i in batch.indices.tolist())
-        if not math.isfinite(loss):
-            raise KinemixError(
-                f"the loss is {loss} in epoch {self.position.epoch + 1}, step {self.position.iteration + 1}: "
-                f"lower optim.lr (now {self.config.optim.lr:g}), or look at the videos of this batch: {files}"
-            )
-        if not files and self.fabric.world_size > 1:
-            first = batch.unreadable[0]
-            raise KinemixError(
-                f"{first.path}: {first.reason}; no video of this batch can be read, and with several "
-                "processes no batch may be left out: remove the videos, or raise optim.batch_size"
-            )
 
     def mix(self, batch: Batch) -> Batch:
         """The batch with its clips mixed, if that is asked for."""
         mixer = self._parts.mixer
         return batch if mixer is None else mixer(batch, epoch=self.position.epoch)
-
-    def check_gradient(self, norm: float) -> None:
-        """Raise a :class:`KinemixError` if the gradient is not finite and nothing skips the step.
-
-        In half precision it overflows now and then; the scaler leaves such a step out and scales less.
-        """
-        if not (math.isfinite(norm) or self.fabric.strategy.precision.state_dict()):
-            raise KinemixError(
-                f"the gradient is {norm} in epoch {self.position.epoch + 1}, step {self.position.iteration + 1}, "
-                f"while the loss is a number: lower optim.lr (now {self.config.optim.lr:g})"
-            )
 
     def average_weights(self) -> None:
         """Take the weights up into their running mean, if there is one."""
@@ -187,6 +157,7 @@ class Run:
     def note_step(self, step: Step) -> None:
         """Log it and move the bar."""
         position, clips = self.position, step.clips * self.fabric.world_size
+        self.guard.begin_step()
         share = step.waiting / step.seconds
         epoch = position.epoch + position.batch / self.num_batches
         if self._log is not None:
@@ -235,85 +206,42 @@ class Run:
                 position.improved = position.epoch
             if position.best is None or metrics.headline >= position.best:
                 position.best, position.best_epoch = metrics.headline, position.epoch
-                self._write("best", metrics)
+                self._checkpoints.save_best(position, metrics)
             waited, patience = position.epoch - (position.improved or 0), self.config.patience
             position.stopped = patience is not None and waited >= patience
-        self.save_last(metrics)
+        self._checkpoints.save_last(position, metrics)
         self._bar.say(line)
         if position.stopped:
             self._bar.say(f"no better validation for {waited} epochs: the run ends here (patience)")
         self._tell_unreadable()
 
-    # ------------------------------------------------------------------------------------ saving and resuming
-
     def is_save_due(self) -> bool:
-        """Whether the last checkpoint is older than ``save_minutes``; the first process's clock decides."""
-        due = time.monotonic() - self._saved_at > 60 * self.config.save_minutes
-        return bool(self.fabric.broadcast(due)) if self.fabric.world_size > 1 else due
+        """Whether the last checkpoint is older than ``save_steps`` or ``save_minutes``."""
+        return self._checkpoints.is_due(self.position.iteration)
 
-    def save_last(self, metrics: AnyMetrics | None = None) -> None:
+    def save_last(self) -> None:
         """Save everything that it takes to go on from here."""
-        mine = {"position": asdict(self.position), "rng": collect_rng_state()}
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
-            "processes": gather(self.fabric, mine),
-        }
-        if (average := self._parts.average) is not None:
-            # The checkpoint's own weights are the mean; these are the ones that go on learning.
-            state["weights"] = self.model.state_dict()
-            state["averaged"] = int(average.n_averaged)
-        self._write("last", metrics, state)
-        self._saved_at, self._saved_step = time.monotonic(), self.position.iteration
+        self._checkpoints.save_last(self.position)
 
     def tell_how_to_resume(self) -> str:
         """One line for whoever stopped the run."""
-        command = f"kinemix train --resume --out {shlex.quote(str(self.directory))}"
-        done, saved = self.position.iteration, self._saved_step
-        state = f"and saved after step {done}" if done == saved else f"after step {done}, saved after {saved}"
-        return f"stopped {state}; to go on: {command}"
-
-    def _write(self, name: str, metrics: AnyMetrics | None, state: dict[str, Any] | None = None) -> None:
-        position = self.position
-        metadata = {
-            "protocol": protocol_to_dict(self.config.protocol),
-            "class_names": list(self.splits.space.class_names),
-            "label_space": label_space_to_dict(self.splits.space),
-            "mirrored_labels": find_mirrors(self.config, self.splits.space),
-            "config": to_dict(self.config),
-            "epoch": position.epoch,
-            "iteration": position.iteration,
-            "validation": metrics and metrics.summary(),
-            "best": {"figure": position.best, "epoch": position.best_epoch},
-        }
-        write = partial(
-            write_checkpoint,
-            self.directory / name,
-            model=self._parts.answering,
-            metadata=metadata,
-            state=state,
-        )
-        do_first(self.fabric, write)
-
-    def _restore(self) -> bool:
-        """Go back to the last checkpoint, if the run is to be resumed and has come to one."""
-        folder = self.directory / "last"
-        if not (self.config.resume and (folder / JSON_NAME).exists()):
-            return False
-        _, state = read_checkpoint_(folder, model=self._parts.answering)
-        if (average := self._parts.average) is not None:
-            self.model.load_state_dict(state["weights"])
-            average.n_averaged.fill_(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        processes = state["processes"]
-        mine = processes[min(self.fabric.global_rank, len(processes) - 1)]
-        self.position = Position(**mine["position"])
-        # At the start of an epoch the generators are seeded anew; only within one their state matters.
-        self._rng = mine["rng"] if self.position.batch else None
-        return True
+        return self._checkpoints.tell_how_to_resume(self.position.iteration)
 
     # ---------------------------------------------------------------------------------------- opening, telling
+
+    def _restore(self) -> bool:
+        """Go back to the last checkpoint, if the run has come to one."""
+        restored = self._checkpoints.restore_()
+        if restored is None:
+            return False
+        self.position, rng = restored
+        # At the start of an epoch the generators are seeded anew; only within one their state matters.
+        self._rng = rng if self.position.batch else None
+        return True
+
+    def _flush_log(self) -> None:
+        if self._log is not None:
+            self._log.flush()
 
     def _open_directory(self, stack: ExitStack) -> Path:
         def open_first() -> Path:
@@ -331,7 +259,7 @@ class Run:
         loader = self._parts.val_loader
         if loader is None:
             return None
-        if self._saved_step != self.position.iteration:
+        if self._checkpoints.saved_iteration != self.position.iteration:
             self.save_last()
         self._bar.show("validating")
         scores = validate(self.fabric, self._parts, loader, on_batch=self._stop_if_asked)
@@ -366,7 +294,7 @@ class Run:
         return "  ".join(told)
 
     def _introduce(self, resumed: bool) -> None:
-        for notice in self.splits.notices:
+        for notice in (*self.splits.notices, *self._checkpoints.notices):
             self._bar.say(f"note: {notice}")
         if self.is_over():
             option = "patience" if self.position.stopped else "optim.epochs"

@@ -9,7 +9,9 @@
       splits/val.csv
       log.jsonl            every step and every validation; tensorboard/ holds the same
       unreadable.csv       videos that gave no frames, if any
+      bad-batch-*          the batch whose loss or gradient was no number, if that stopped the run
       last/  best/         checkpoints: weights, one JSON, and in last/ the state to go on from
+      earlier/step-*/      those before `last`, if keep_last asks for more than one
 """
 
 import csv
@@ -24,17 +26,29 @@ from filelock import FileLock, Timeout
 
 from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig, from_dict, to_dict
+from kinemix.engine.bad_batch import PATTERN
 from kinemix.engine.environment import describe_environment
+from kinemix.engine.training_state import list_resumable
 from kinemix.errors import CheckpointError, ConfigError
 from kinemix.models.checkpoint import JSON_NAME
 
 CONFIG_NAME = "config.yaml"
 MISSING_NAME = "missing.txt"
+LOCK_NAME = ".lock"
 
 _LEFT_BY_A_START = (CONFIG_NAME, "environment.json", "log.jsonl", "unreadable.csv", MISSING_NAME)
 
 FREE_TO_CHANGE = {
-    *("resume", "out", "validate_every", "save_minutes", "data.workers", "data.cache"),
+    *(
+        "resume",
+        "out",
+        "validate_every",
+        "save_steps",
+        "save_minutes",
+        "keep_last",
+        "data.workers",
+        "data.cache",
+    ),
     *("data.max_unreadable", "data.max_missing", "data.max_seconds"),
     *("machine.accelerator", "machine.threads", "machine.compile", "machine.recompute"),
     "machine.channels_last",
@@ -71,34 +85,45 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path = path
-        self._lock = FileLock(path / ".lock")
+        locked_before = (path / LOCK_NAME).exists()
+        self._lock = FileLock(path / LOCK_NAME)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise ConfigError(f"{path}: another process is training there; give another --out") from None
         try:
-            self._claim(config)
+            self._claim(config, started_before=locked_before)
         except BaseException:
             self._lock.release()
+            if not locked_before:
+                (path / LOCK_NAME).unlink(missing_ok=True)
             raise
 
-    def _claim(self, config: TrainConfig) -> None:
-        if any((self.path / name / JSON_NAME).exists() for name in ("last", "best")):
+    def _claim(self, config: TrainConfig, *, started_before: bool) -> None:
+        if list_resumable(self.path) or (self.path / "best" / JSON_NAME).exists():
             if not config.resume:
                 raise ConfigError(
                     f"{self.path}: a run is already there; add --resume to go on, or give another --out"
                 )
             check_same_run(read_run_config(self.path), config, path=self.path)
-        elif (self.path / CONFIG_NAME).exists():
-            # It failed before anything was learned: nothing of it is worth keeping, and it must not be in the way.
+        elif (self.path / CONFIG_NAME).exists() or (started_before and self._holds_a_start()):
+            # It ended before anything was learned: nothing of it is worth keeping, and it must not be in the way.
             leftovers = [self.path / name for name in _LEFT_BY_A_START]
-            curves = (self.path / "tensorboard").glob("events*")
-            for leftover in (*leftovers, *(self.path / "splits").glob("*.csv"), *curves):
+            leftovers += (self.path / "tensorboard").glob("events*")
+            for leftover in (*leftovers, *(self.path / "splits").glob("*.csv"), *self.path.glob(PATTERN)):
                 leftover.unlink(missing_ok=True)
-        elif any(entry.name != ".lock" for entry in self.path.iterdir()):
+        elif any(entry.name != LOCK_NAME for entry in self.path.iterdir()):
             raise ConfigError(
                 f"{self.path}: holds other files and is no run of kinemix; give --out a directory of its own"
             )
+
+    def _holds_a_start(self) -> bool:
+        """Whether there is nothing but what a run leaves that was killed before its options were written."""
+        known = {*_LEFT_BY_A_START, LOCK_NAME, "splits"}
+        return all(
+            entry.name in known or (entry.name.startswith(".") and entry.suffix == ".partial")
+            for entry in self.path.iterdir()
+        )
 
     def write_facts(self, config: TrainConfig, *, train: Iterable[Any], val: Iterable[Any]) -> None:
         """Write what the run is: its options, its environment, its videos.

@@ -27,7 +27,9 @@ _LEAST = {
     "optim.multigrid_cycles": 1,
     "patience": 1,
     "validate_every": 1,
+    "save_steps": 1,
     "save_minutes": 0,
+    "keep_last": 1,
     "data.workers": 0,
     "data.val_share": 0,
     "data.max_unreadable": 0,
@@ -68,12 +70,16 @@ _SHARES = ("optim.label_smoothing", "optim.dropout", "optim.ema")
 
 
 def settle_config(config: TrainConfig) -> TrainConfig:
-    """The same config with absolute paths and both sides of the frames, so that it can be read from anywhere.
+    """The same config with absolute paths and both sides of the frames, so that it can be read from anywhere, and
+    with ``resume`` decided.
 
     Raises:
         ConfigError: a value out of range, or ``protocol.input``, which is the model's to say.
     """
-    if config.resume and not (config.out and (Path(config.out) / CONFIG_NAME).is_file()):
+    if config.resume == "auto" and not config.out:
+        raise ConfigError("resume is auto: name the directory of the run with --out")
+    started = config.out is not None and (Path(config.out) / CONFIG_NAME).is_file()
+    if config.resume is True and not started:
         raise ConfigError(
             f"{config.out or 'no --out'}: no run to resume there (no {CONFIG_NAME}): name its directory with --out"
         )
@@ -111,6 +117,7 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     check_protocol(config.protocol)
     return replace(
         config,
+        resume=bool(config.resume) and started,
         data=make_paths_absolute(config.data),
         init_from=make_absolute(config.init_from),
         size=(config.size, config.size) if isinstance(config.size, int) else config.size,

@@ -68,8 +68,8 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Path:
                     accumulate=optim.accumulate,
                     clip_grad_norm=optim.clip_grad_norm,
                     mix=run.mix,
-                    check=run.check_batch,
-                    check_gradient=run.check_gradient,
+                    check=run.guard.check_batch,
+                    check_gradient=run.guard.check_gradient,
                     resting=run.resting,
                 )
                 for step in steps:

@@ -1,4 +1,4 @@
-"""What a run needs beside the weights to go on as if it had never stopped.
+"""What a run needs beside the weights to go on as if it had never stopped, and where it lies.
 
 The state lies beside the weights in a file of its own, and the checkpoint's JSON, which is replaced last and
 in one step, names both: at any moment the JSON, the weights and the state are of the same iteration. It is
@@ -6,14 +6,19 @@ read with ``torch.load(weights_only=True)``: tensors and numbers, no code.
 """
 
 import io
+import os
+import random
+import shutil
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from kinemix.atomic import write_atomically
+from kinemix.atomic import flush_to_disk, write_atomically
 from kinemix.errors import CheckpointError
 from kinemix.models.checkpoint import JSON_NAME, load_checkpoint, read_description, save_checkpoint
 from kinemix.models.video import VideoModel
@@ -67,10 +72,25 @@ class Position:
         self.clips, self.losses, self.right = 0, {}, {}
 
 
+def seed_generators_(seed: int) -> None:
+    """Seed every global random number generator: torch's, NumPy's and Python's."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 def collect_rng_state() -> dict[str, Any]:
-    """States of torch's random number generators: of the CPU and of every device."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    """States of all global random number generators of this process, every device's included.
+
+    Loader workers have none to save: what they draw is a function of seed, epoch and sample.
+    """
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest),
+        "python": random.getstate(),
+    }
 
 
 def restore_rng_state_(state: dict[str, Any]) -> None:
@@ -78,6 +98,9 @@ def restore_rng_state_(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(state["python"])
 
 
 def write_checkpoint(
@@ -107,8 +130,8 @@ def write_checkpoint(
                 path.unlink(missing_ok=True)
 
 
-def read_checkpoint_(folder: Path, *, model: VideoModel) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Load the weights into ``model`` and return the metadata and the ``state`` that were saved with them.
+def read_checkpoint_(folder: Path, *, model: VideoModel) -> dict[str, Any]:
+    """Load the weights into ``model`` and return the ``state`` that was saved with them.
 
     Raises:
         CheckpointError: a part is missing, damaged, or belongs to another model.
@@ -119,11 +142,71 @@ def read_checkpoint_(folder: Path, *, model: VideoModel) -> tuple[dict[str, Any]
         raise CheckpointError(f"{folder}: holds no state to resume from; give a run directory's `last`")
     try:
         # On the CPU: the optimizer moves its own tensors, and states of generators must stay there.
-        return metadata, torch.load(folder / name, map_location="cpu", weights_only=True)
+        return torch.load(folder / name, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises whatever the reader stumbles over
         raise CheckpointError(
             f"{folder / name}: cannot be read ({type(error).__name__}: {error}); start the run anew"
         ) from error
+
+
+def list_resumable(directory: Path) -> list[Path]:
+    """The checkpoints of a run that it can go on from, the newest first."""
+    folders = [directory / "last", *sorted((directory / "earlier").glob("step-*"), reverse=True)]
+    return [folder for folder in folders if (folder / JSON_NAME).is_file()]
+
+
+def keep_earlier(directory: Path, *, keep: int, whole: int, iteration: int) -> None:
+    """Before a new ``last`` is written: keep the one that is there among the earlier ones, and drop the oldest.
+
+    Args:
+        directory: of the run.
+        keep: checkpoints to keep, ``last`` included.
+        whole: iteration of the one that is there; another one that lies there is damaged and not kept.
+        iteration: of the new one; what was saved after it, before the run was resumed, is dropped.
+
+    Raises:
+        CheckpointError: no room, no permission; nothing was changed.
+    """
+    last, earlier = directory / "last", directory / "earlier"
+    try:
+        if keep > 1 and whole < iteration and _read_iteration(last) == whole:
+            earlier.mkdir(exist_ok=True)
+            _link_checkpoint(last, earlier / f"step-{whole:08d}")
+        kept = sorted(earlier.glob("step-*"))
+        obsolete = [folder for folder in kept if int(folder.name.removeprefix("step-")) >= iteration]
+        kept = [folder for folder in kept if folder not in obsolete]
+        for folder in [*obsolete, *kept[: max(0, len(kept) - keep + 1)], *earlier.glob(".partial-*")]:
+            (folder / JSON_NAME).unlink(missing_ok=True)  # first, so that half of it is never taken for one
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"{earlier}: the checkpoint before cannot be kept there ({error}): free some room or lower keep_last"
+        ) from error
+
+
+def _link_checkpoint(source: Path, target: Path) -> None:
+    """The same files under a second name, or a copy where the disk knows no links."""
+    if target.exists():
+        return
+    partial = target.with_name(f".partial-{uuid.uuid4().hex[:8]}")
+    partial.mkdir()
+    for file in source.iterdir():
+        if not file.name.startswith("."):
+            try:
+                os.link(file, partial / file.name)
+            except OSError:
+                shutil.copy2(file, partial / file.name)
+                flush_to_disk(partial / file.name)
+    flush_to_disk(partial)
+    partial.replace(target)
+
+
+def _read_iteration(folder: Path) -> int | None:
+    """Steps of the optimizer in a checkpoint; ``None`` if there is none, or a damaged one."""
+    try:
+        return int(read_description(folder)["metadata"]["iteration"])
+    except CheckpointError:
+        return None
 
 
 def _read_state_name(folder: Path) -> str | None:
