@@ -10,7 +10,6 @@ from runs import assert_same_weights, stop_after
 
 from kinemix.engine.interrupt import Interrupted
 from kinemix.engine.logbook import read_log
-from kinemix.engine.run import Run
 from kinemix.engine.step_guard import StepGuard
 from kinemix.engine.train import train
 from kinemix.engine.validation import validate
