@@ -96,7 +96,7 @@ class CountBar:
     """A bar over a known number of videos, on standard error; nothing where that is no terminal."""
 
     def __init__(self, what: str, *, total: int) -> None:
-        console = PlainConsole(stderr=True)
+        console = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._progress = Progress(
             TextColumn(what),
             BarColumn(bar_width=24),
@@ -121,6 +121,10 @@ class CountBar:
     def reach_of(self, done: int, total: int) -> None:
         """So many are done of so many, where the number of all is known late."""
         self._progress.update(self._task, completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(line)
 
     def __enter__(self) -> "CountBar":
         self._progress.start()
