@@ -9,7 +9,7 @@ from kinemix.config import TrainConfig
 from kinemix.data.views import Order
 from kinemix.engine.ablation_plan import PlannedRow, list_trials, plan_rows
 from kinemix.engine.campaign import Finished, run_trials
-from kinemix.engine.trial import Record, Trial
+from kinemix.engine.trial import Record, Trial, find_finished
 from kinemix.errors import ConfigError, did_you_mean
 from kinemix.evaluate.agreement import Agreement, compare_orders
 from kinemix.evaluate.fidelity import describe_model
@@ -93,7 +93,7 @@ def run_ablation(
     reverse: bool = False,
     figure: str = "top1",
     jobs: int = 1,
-    on_start: Callable[[int], object] = lambda total: None,
+    on_start: Callable[[int, int], object] = lambda total, done: None,
     on_finished: Callable[[Finished], object] = lambda finished: None,
 ) -> Ablation:
     """Train and test every row of an ablation table.
@@ -106,7 +106,7 @@ def run_ablation(
         reverse: test with the frames reversed too.
         figure: ours that stands beside the paper's top-1.
         jobs: runs at once.
-        on_start: told how many runs there are.
+        on_start: told how many runs there are to be, and how many an earlier call has done.
         on_finished: told of each run as it ends.
 
     Raises:
@@ -122,7 +122,7 @@ def run_ablation(
         planned, config, directory=directory, seeds=seeds, each_split=each_split, orders=orders
     )
     flat = [trial for several in trials.values() for trial in several]
-    on_start(len(flat))
+    on_start(len(flat), sum(find_finished(trial) is not None for trial in flat))
     records: dict[str, Record] = {}
     failures: dict[str, str] = {}
     for finished in run_trials(flat, jobs=jobs):
@@ -224,6 +224,4 @@ def _pool(several: Sequence[Trial], records: Mapping[str, Record], order: Order,
     for test in tests:
         if figure not in test.figures:
             raise ConfigError(f"figure {figure!r} was not measured: {did_you_mean(figure, test.figures)}")
-    return (
-        100 * sum(test.figures[figure] * test.count for test in tests) / sum(test.count for test in tests)
-    )
+    return 100 * sum(test.figures[figure] * test.count for test in tests) / sum(test.count for test in tests)

@@ -83,7 +83,7 @@ def plan_rows(
         key = keys.setdefault(f"{model} {sorted(options.items())}", f"{number:02d}-{_make_slug(row.label)}")
         if row in chosen:
             planned.append(PlannedRow(row=row, model=model, model_options=options, key=key))
-    for one in planned:
+    for one in {one.key: one for one in planned if one.model is not None}.values():
         _check_network(one, config)
     return planned
 
@@ -147,8 +147,6 @@ def _replace_backbone(row: Row, backbone: str | None) -> str:
 
 
 def _check_network(one: PlannedRow, config: TrainConfig) -> None:
-    if one.model is None:
-        return
     settled = settle_config(one.configure(config))
     try:
         with torch.device("meta"):

@@ -1,15 +1,13 @@
 """An ablation beside the paper's table, as cells, as a page of Markdown and as plain data."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import mean, stdev
 from typing import Any
 
-from kinemix.atomic import write_atomically
 from kinemix.engine.ablation import Ablation, AblationRow
 from kinemix.evaluate.agreement import describe_agreement
-from kinemix.evaluate.markdown import format_table
+from kinemix.evaluate.markdown import format_table, write_report
 from kinemix.evaluate.papers import TITLES
 
 STEM = "ablation"
@@ -90,11 +88,7 @@ def write_ablation(ablation: Ablation) -> None:
             "",
         ]
     )
-    text = json.dumps(describe_ablation(ablation), indent=2, ensure_ascii=False) + "\n"
-    ablation.directory.mkdir(parents=True, exist_ok=True)
-    for suffix, content in (("md", page), ("json", text)):
-        path = ablation.directory / f"{STEM}.{suffix}"
-        write_atomically(path, lambda partial, content=content: partial.write_text(content, encoding="utf-8"))
+    write_report(ablation.directory / STEM, page, describe_ablation(ablation))
 
 
 def describe_ablation(ablation: Ablation) -> dict[str, Any]:

@@ -91,6 +91,11 @@ def run_trials(
             _stop_all(running)
 
 
+def make_command(trial: Trial) -> list[str]:
+    """What carries a trial out in a process of its own."""
+    return [sys.executable, "-m", "kinemix.engine.trial", format_trial(trial)]
+
+
 def _share_cores(trial: Trial, threads: int) -> Trial:
     machine = trial.config.machine
     if machine.threads is not None:
@@ -113,10 +118,9 @@ class _Child:
         self.stopped = False
         self.log = trial.directory.with_name(trial.directory.name + ".log")
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "kinemix.engine.trial", format_trial(trial)]
         with self.log.open("w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                make_command(trial), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
 
     def is_over(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -126,7 +127,7 @@ class CountBar:
         """Print a line above the bar."""
         self._progress.console.print(line)
 
-    def __enter__(self) -> "CountBar":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 

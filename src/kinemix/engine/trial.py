@@ -8,8 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -160,18 +159,21 @@ def carry_out(trial: Trial) -> Record | None:
 def _train(trial: Trial, record: Record) -> Record:
     directory = trial.directory
     started = (directory / "last" / JSON_NAME).exists() and (directory / CONFIG_NAME).exists()
-    effort: dict[str, float] = {}
-    over = False
+    began, worked, over = time.perf_counter(), _count_processor_seconds(), False
     try:
-        with _measure_effort(record, effort):
-            train(replace(trial.config, resume=started))
+        train(replace(trial.config, resume=started))
         over = True
     except Interrupted as interruption:
         raise Interrupted(
             f"{str(interruption).partition(';')[0]} of {directory}; the same command goes on from there"
         ) from interruption
     finally:
-        record = replace(record, trained=over, **effort)
+        record = replace(
+            record,
+            trained=over,
+            seconds=record.seconds + time.perf_counter() - began,
+            processor_seconds=record.processor_seconds + _count_processor_seconds() - worked,
+        )
         if is_first_process() and (directory / CONFIG_NAME).exists():
             _write_record(directory, record)
     return record
@@ -197,17 +199,6 @@ def _test(trial: Trial, order: Order) -> tuple[TestResult, int]:
         scores=found.scores_path.name,
     )
     return test, found.epoch
-
-
-@contextmanager
-def _measure_effort(record: Record, effort: dict[str, float]) -> Iterator[None]:
-    """Fill in seconds and processor seconds of the block, on top of those in the record."""
-    began, worked = time.perf_counter(), _count_processor_seconds()
-    try:
-        yield
-    finally:
-        effort["seconds"] = record.seconds + time.perf_counter() - began
-        effort["processor_seconds"] = record.processor_seconds + _count_processor_seconds() - worked
 
 
 def _count_processor_seconds() -> float:

@@ -75,9 +75,7 @@ def compare_orders(
         else:
             known = better in spread and worse in spread
             within = -ours_gap <= math.hypot(spread[better], spread[worse]) if known else None
-            turned.append(
-                Turned(better=better, worse=worse, theirs=gap, ours=ours_gap, within_spread=within)
-            )
+            turned.append(Turned(better=better, worse=worse, theirs=gap, ours=ours_gap, within_spread=within))
     a, b = [ours[name] for name in names], [theirs[name] for name in names]
     tellable = len(set(a)) > 1 and len(set(b)) > 1
     return Agreement(

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from kinemix.evaluate.complexity import choose_clip
-from kinemix.evaluate.memory import training
 from kinemix.evaluate.markdown import format_table
+from kinemix.evaluate.memory import training
 from kinemix.models.factory import create_model
 from kinemix.models.video import VideoModel
 from kinemix.temporal import shelf

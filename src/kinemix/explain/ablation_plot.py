@@ -22,11 +22,11 @@ def plot_ablation(ablation: Ablation) -> Figure:
         if row.printed is not None:
             paper.plot(row.printed, place, "o", color=COLORS[0] if row.network else "0.6")
         _draw_seeds(ours, row.forward, place, COLORS[1], label="forward")
-        _draw_seeds(ours, row.reversed, place, COLORS[2], label="reversed")
+        _draw_seeds(ours, row.reversed, place + 0.25, COLORS[2], label="reversed")
     paper.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)
-    paper.invert_yaxis()
+    paper.set_ylim(len(rows) - 0.5, -0.5)
     paper.set(xlabel="accuracy, %", title=f"paper: {ablation.dataset}")
-    ours.set(xlabel="accuracy, %", title=f"here, {len(ablation.seeds)} seeds")
+    ours.set(xlabel="accuracy, %", title=f"here, seeds {', '.join(map(str, ablation.seeds))}")
     handles, names = ours.get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
     if "reversed" in unique:
@@ -38,7 +38,7 @@ def plot_ablation(ablation: Ablation) -> Figure:
     return figure
 
 
-def _draw_seeds(axes: Axes, values: Sequence[float], place: int, color: str, *, label: str) -> None:
+def _draw_seeds(axes: Axes, values: Sequence[float], place: float, color: str, *, label: str) -> None:
     if not values:
         return
     axes.plot(values, [place] * len(values), "|", color=color, alpha=0.6)

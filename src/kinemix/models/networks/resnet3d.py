@@ -119,7 +119,9 @@ def make_stem(kind: Kind, in_channels: int, width: int) -> nn.Sequential:
             nn.Conv3d(in_channels, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
         ]
     else:
-        middle = 45 * width // WIDTHS[0]  # (2+1)D's stem has no more parameters than a 3x7x7 convolution of three colours
+        middle = (
+            45 * width // WIDTHS[0]
+        )  # (2+1)D's stem has no more parameters than a 3x7x7 convolution of three colours
         convolution = [
             nn.Conv3d(in_channels, middle, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
             nn.BatchNorm3d(middle),
