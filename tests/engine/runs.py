@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from kinemix.engine.run import Run
+from kinemix.engine.trial import Record, TestResult
 
 MODEL = "tsm_test_resnet.r160_in1k"
 
@@ -37,3 +38,21 @@ def stop_after(monkeypatch, count):
 
     monkeypatch.setattr(Run, "note_step", terminate)
     return steps
+
+
+def make_record(top1=0.5, backward=None, *, count=20, **facts):
+    """The record of a trial that was never carried out, tested forwards and, if a figure is given, backwards."""
+    tests = [
+        TestResult(
+            order=order,
+            checkpoint="last",
+            protocol=None,
+            views="8 frames",
+            count=count,
+            figures={"top1": figure},
+            scores="",
+        )
+        for order, figure in (("forward", top1), ("reverse", backward))
+        if figure is not None
+    ]
+    return Record(trained=True, epoch=4, tests=tuple(tests), **facts)

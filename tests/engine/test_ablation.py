@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from runs import make_record
 
 from kinemix.cli import main
 from kinemix.config import TrainConfig
@@ -13,7 +14,6 @@ from kinemix.engine import campaign
 from kinemix.engine.ablation import assemble
 from kinemix.engine.ablation_plan import list_trials, plan_rows
 from kinemix.engine.ablation_report import list_cells, list_remarks, write_ablation
-from kinemix.engine.trial import Record, TestResult
 from kinemix.errors import ConfigError
 from kinemix.evaluate.papers import ABLATIONS, list_ablation
 from kinemix.explain.ablation_plot import plot_ablation
@@ -101,29 +101,6 @@ def test_options_go_to_the_rows_that_take_them():
         plan_rows("mixtconv", "2", small(), labels=["TSM"])
 
 
-def make_record(forward, backward, *, count=20, seconds=10.0):
-    def test(order, top1):
-        return TestResult(
-            order=order,
-            checkpoint="last",
-            protocol=None,
-            views="8 frames",
-            count=count,
-            figures={"top1": top1},
-            scores="",
-        )
-
-    return Record(
-        trained=True,
-        epoch=3,
-        parameters=12_345,
-        macs=2_000_000,
-        seconds=seconds,
-        processor_seconds=2 * seconds,
-        tests=(test("forward", forward), test("reverse", backward)),
-    )
-
-
 @pytest.fixture
 def stubbed(tmp_path):
     """CTM's Table 3 with three seeds of made-up results; one run of the last row failed."""
@@ -132,7 +109,14 @@ def stubbed(tmp_path):
     trials = list_trials(planned, config, directory=tmp_path, seeds=(0, 1, 2), orders=("forward", "reverse"))
     figures = {"01": (0.1, 0.2, 0.3), "02": (0.5, 0.6, 0.7), "03": (0.4, 0.5, 0.6), "04": (0.8, 0.9, 0.7)}
     records = {
-        trial.name: make_record(figures[key[:2]][seed], 0.1 * seed, seconds=10.0 + seed)
+        trial.name: make_record(
+            figures[key[:2]][seed],
+            0.1 * seed,
+            parameters=12_345,
+            macs=2_000_000,
+            seconds=10.0 + seed,
+            processor_seconds=20.0 + 2 * seed,
+        )
         for (key, seed), several in trials.items()
         for trial in several
     }
@@ -186,7 +170,8 @@ def test_folds_are_pooled_by_video_and_shared_networks_run_once(tmp_path):
     names = [trial.name for several in trials.values() for trial in several]
     assert [name.partition("-seed0")[2] for name in names] == ["-fold-0", "-fold-1"]
     assert [Path(t.config.out).name for several in trials.values() for t in several] == names
-    records = {names[0]: make_record(1.0, 0, count=30), names[1]: make_record(0.0, 0, count=10)}
+    effort = {"seconds": 1.0, "processor_seconds": 1.0}
+    records = {names[0]: make_record(1.0, count=30, **effort), names[1]: make_record(0.0, count=10, **effort)}
     table = assemble(planned, trials, records, {}, config=config, directory=tmp_path, figure="top1")
     assert [row.forward for row in table.rows] == [(75.0,), (75.0,)]
     assert [row.one_with for row in table.rows] == [None, "MTNet_S RNN"]

@@ -7,11 +7,12 @@ import time
 from dataclasses import replace
 
 import pytest
+from runs import make_record
 
 from kinemix.engine import campaign
 from kinemix.engine.campaign import run_trials
 from kinemix.engine.interrupt import Interrupted
-from kinemix.engine.trial import Record, TestResult, Trial, format_trial, parse_trial
+from kinemix.engine.trial import Trial, format_trial, parse_trial
 from kinemix.errors import ConfigError
 
 DONE = "import pathlib; pathlib.Path({path!r}).touch()"
@@ -21,19 +22,6 @@ signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({path!r} + ".saved").touc
 pathlib.Path({path!r} + ".began").touch()
 time.sleep(60)
 """
-
-
-def make_record(top1=0.5):
-    test = TestResult(
-        order="forward",
-        checkpoint="last",
-        protocol=None,
-        views="1 x 1",
-        count=10,
-        figures={"top1": top1},
-        scores="",
-    )
-    return Record(trained=True, epoch=1, seconds=2.0, tests=(test,))
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("optuna")
 
+from runs import make_record
+
 from kinemix.cli import main
 from kinemix.config import OptimConfig, TrainConfig
 from kinemix.engine import sweep as sweep_module
@@ -18,7 +20,6 @@ from kinemix.engine.run_directory import read_run_config
 from kinemix.engine.sweep import run_sweep
 from kinemix.engine.sweep_report import list_cells, list_remarks, write_sweep
 from kinemix.engine.sweep_space import Axis, apply_values, parse_axis
-from kinemix.engine.trial import Record, TestResult
 from kinemix.errors import ConfigError, KinemixError
 from kinemix.explain.sweep_plot import plot_sweep
 
@@ -93,16 +94,7 @@ class Runs:
             if isinstance(figure, str):
                 yield Finished(trial=trial, error=figure)
                 continue
-            test = TestResult(
-                order="forward",
-                checkpoint="last",
-                protocol=None,
-                views="",
-                count=9,
-                figures={"top1": figure},
-                scores="",
-            )
-            yield Finished(trial=trial, record=Record(trained=True, epoch=4, seconds=1.5, tests=(test,)))
+            yield Finished(trial=trial, record=make_record(figure, seconds=1.5))
 
 
 @pytest.fixture
@@ -198,16 +190,7 @@ def test_weak_runs_are_stopped(config, monkeypatch):
                 stopped.append(trial.name)
                 yield Finished(trial=trial, stopped=True)
             else:
-                test = TestResult(
-                    order="forward",
-                    checkpoint="last",
-                    protocol=None,
-                    views="",
-                    count=9,
-                    figures={"top1": figure},
-                    scores="",
-                )
-                yield Finished(trial=trial, record=Record(trained=True, epoch=2, tests=(test,)))
+                yield Finished(trial=trial, record=make_record(figure))
 
     monkeypatch.setattr(sweep_module, "run_trials", run)
     found = run_sweep(config, [parse_axis("optim.lr=0.1..0.9")], trials=8)
