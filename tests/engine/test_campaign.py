@@ -77,7 +77,8 @@ def test_trials_are_asked_for_when_there_is_room(make):
 
 def test_a_watcher_stops_a_run(make, tmp_path):
     trials = [make("weak", WAIT), make("next", DONE)]
-    found = list(run_trials(trials, watch=lambda trial: (tmp_path / "weak.began").exists()))
+    began = tmp_path / "weak.began"
+    found = list(run_trials(trials, watch=lambda trial: trial.name == "weak" and began.exists()))
     assert [(one.trial.name, one.stopped) for one in found] == [("weak", True), ("next", False)]
     assert (tmp_path / "weak.saved").exists()
 

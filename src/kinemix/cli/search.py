@@ -131,7 +131,7 @@ def _gather(words: list[str], name: str) -> tuple[list[str], list[str]]:
             taking = True
         elif word.startswith(f"{name}="):
             values.append(word.removeprefix(f"{name}="))
-        elif taking and not word.startswith("--"):
+        elif taking and "=" in word and not word.startswith("--"):
             values.append(word)
         else:
             taking = False

@@ -59,7 +59,6 @@ def run_trials(
     """
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}: it must be 1 or more")
-    threads = max(1, count_cores() // jobs)
     queue = iter(trials)
     running: list[_Child] = []
     with catch_stop() as stop:
@@ -73,7 +72,7 @@ def run_trials(
                     elif (record := find_finished(trial)) is not None:
                         yield Finished(trial=trial, record=record, was_done=True)
                     else:
-                        running.append(_Child(_share_cores(trial, threads)))
+                        running.append(_Child(_share_cores(trial, jobs)))
                 if running:
                     time.sleep(POLL_SECONDS)
                 if stop.requested:
@@ -96,10 +95,11 @@ def make_command(trial: Trial) -> list[str]:
     return [sys.executable, "-m", "kinemix.engine.trial", format_trial(trial)]
 
 
-def _share_cores(trial: Trial, threads: int) -> Trial:
+def _share_cores(trial: Trial, jobs: int) -> Trial:
     machine = trial.config.machine
     if machine.threads is not None:
         return trial
+    threads = max(1, count_cores() // (jobs * machine.devices))
     return replace(trial, config=replace(trial.config, machine=replace(machine, threads=threads)))
 
 
