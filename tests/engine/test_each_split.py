@@ -52,12 +52,9 @@ def test_the_same_call_goes_on(folds, tmp_path, monkeypatch):
         tests.append(Path(run).name)
         return measure_run(run, **options)
 
-    measure_run = each_split.measure_run
-    monkeypatch.setattr(each_split, "measure_run", measure)
-    steps = stop_after(monkeypatch, 13)  # of eight a fold: the fifth of the second
     measure_run = trial.measure_run
     monkeypatch.setattr(trial, "measure_run", measure)
-    monkeypatch.setattr(Run, "note_step", terminate)
+    steps = stop_after(monkeypatch, 13)  # of eight a fold: the fifth of the second
     with pytest.raises(
         Interrupted, match=r"stopped and saved after step 5 of .*fold-1; the same command goes on"
     ):
