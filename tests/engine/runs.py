@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from kinemix.engine.logbook import read_log
 from kinemix.engine.run import Run
+from kinemix.engine.trial import Record, TestResult
 
 MODEL = "tsm_test_resnet.r160_in1k"
 
@@ -80,3 +81,21 @@ def wait_for_steps(run, count, process):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     raise TimeoutError(run)
+
+
+def make_record(top1=0.5, backward=None, *, count=20, **facts):
+    """The record of a trial that was never carried out, tested forwards and, if a figure is given, backwards."""
+    tests = [
+        TestResult(
+            order=order,
+            checkpoint="last",
+            protocol=None,
+            views="8 frames",
+            count=count,
+            figures={"top1": figure},
+            scores="",
+        )
+        for order, figure in (("forward", top1), ("reverse", backward))
+        if figure is not None
+    ]
+    return Record(trained=True, epoch=4, tests=tuple(tests), **facts)

@@ -9,7 +9,7 @@ import pytest
 from runs import stop_after
 
 from kinemix.cli import main
-from kinemix.engine import each_split
+from kinemix.engine import trial
 from kinemix.engine.each_split import train_each_split
 from kinemix.engine.interrupt import Interrupted
 from kinemix.errors import CheckpointError, ConfigError
@@ -52,8 +52,8 @@ def test_the_same_call_goes_on(folds, tmp_path, monkeypatch):
         tests.append(Path(run).name)
         return measure_run(run, **options)
 
-    measure_run = each_split.measure_run
-    monkeypatch.setattr(each_split, "measure_run", measure)
+    measure_run = trial.measure_run
+    monkeypatch.setattr(trial, "measure_run", measure)
     steps = stop_after(monkeypatch, 13)  # of eight a fold: the fifth of the second
     with pytest.raises(
         Interrupted, match=r"stopped and saved after step 5 of .*fold-1; the same command goes on"
@@ -75,14 +75,18 @@ def test_runs_with_other_options_are_not_mixed(folds):
         train_each_split(folds)
 
 
-def test_data_with_one_split_and_a_damaged_file(config, tmp_path):
+def test_data_with_one_split_and_a_damaged_file(config):
     with pytest.raises(ConfigError, match=r"has no several splits of its own: give data\.folds"):
         train_each_split(config)
-    out = Path(config.out)
-    out.mkdir()
-    (out / "splits.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"splits\.json: cannot be read"):
-        train_each_split(replace(config, data=replace(config.data, folds=2)))
+    two = replace(
+        config, data=replace(config.data, folds=2), optim=replace(config.optim, epochs=1, batch_size=18)
+    )
+    whole = train_each_split(two)
+    (Path(config.out) / "fold-1" / "trial.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"fold-1/trial\.json: cannot be read .* remove it"):
+        train_each_split(two)
+    (Path(config.out) / "fold-1" / "trial.json").unlink()
+    assert train_each_split(two) == whole, "trained already, tested again"
 
 
 def test_published_splits_from_the_command_line(config, tmp_path, capfd):

@@ -22,6 +22,8 @@ VERBS = {
     "train": "teach a network from a folder or list of videos",
     "splits": "train and test every split or fold of the data: mean and deviation",
     "recipes": "the rows of the papers' tables as config files: list, show NAME, check NAME",
+    "ablate": "run an ablation table of the papers on your data, beside the paper's figures",
+    "sweep": "search over options: modules, kernels, rates, ...; weak runs are stopped early",
     "test": "measure a trained run: accuracies, confusion, scores",
     "ensemble": "average score files, measure each and all, compare them pair by pair",
     "compare": "runs side by side: classes, order, confidence, agreement, cost, as pictures and a page",

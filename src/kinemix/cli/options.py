@@ -126,6 +126,12 @@ class Options:
             if name.removeprefix(f"{group}.") in names:
                 self.add(f"--{name}", annotation | None, about=f"{about} (by default the run's)")
 
+    def is_part_of_mapping(self, name: str) -> bool:
+        """Whether a dotted name is an entry of an option that is a mapping, such as ``model_options.kernel_sizes``."""
+        parts = name.split(".")
+        prefixes = (".".join(parts[:count]) for count in range(1, len(parts)))
+        return any(get_origin(self._types.get(prefix)) is dict for prefix in prefixes)
+
     def parse(self, words: list[str]) -> Namespace:
         """Values of all options.
 

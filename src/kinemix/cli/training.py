@@ -44,7 +44,7 @@ def run_splits(words: list[str]) -> int:
     )
     values = options.parse(words).as_dict()
     protocol, checkpoint = values.pop("test_protocol"), values.pop("test_checkpoint")
-    config = _read_config(values, verb="splits")
+    config = read_train_config(values, verb="splits")
 
     from kinemix.cli.figures import print_splits
     from kinemix.engine.each_split import train_each_split
@@ -66,11 +66,17 @@ def read_train_options(words: list[str]) -> TrainConfig:
     given = options.parse(words)
     if given.resume and given.out and (path := Path(given.out) / "config.yaml").is_file():
         given = _parse_resumed(options, words, path)
-    return _read_config(given.as_dict(), verb="train")
+    return read_train_config(given.as_dict(), verb="train")
 
 
 def _declare(verb: str) -> Options:
     options = Options(verb, "DATA [--model NAME] [--config FILE] [--OPTION VALUE ...]", VERBS[verb])
+    add_train_options(options)
+    return options
+
+
+def add_train_options(options: Options) -> None:
+    """Declare DATA and every option of a training."""
     options.add(
         "DATA", str, nargs="?", about="a folder with one folder a class, or a list file (data.source)"
     )
@@ -78,10 +84,14 @@ def _declare(verb: str) -> Options:
     options.add_bundle(
         "protocol.name", _expand_protocol, about="a paper's views: gsm-2clip, ...; ? lists them"
     )
-    return options
 
 
-def _read_config(values: dict[str, Any], *, verb: str) -> TrainConfig:
+def read_train_config(values: dict[str, Any], *, verb: str) -> TrainConfig:
+    """The config that the values of DATA and of these options make.
+
+    Raises:
+        ConfigError: no data are named.
+    """
     del values["config"]
     if source := values.pop("DATA"):
         values["data"]["source"] = source

@@ -22,6 +22,8 @@ from kinemix.cli.options import Options
 from kinemix.cli.prepare import run_prepare as run_prepare
 from kinemix.cli.recipes import run_recipes as run_recipes
 from kinemix.cli.report import run_report as run_report
+from kinemix.cli.search import run_ablate as run_ablate
+from kinemix.cli.search import run_sweep as run_sweep
 from kinemix.cli.training import run_splits as run_splits
 from kinemix.cli.training import run_train as run_train
 from kinemix.config import Color, DataConfig, TrainConfig, from_dict

@@ -1,6 +1,6 @@
 """One training and one test for every split or fold of the data, and what they say together.
 
-The runs lie beside each other in one directory, and ``splits.json`` there holds what is done, so the same call
+The runs lie beside each other in one directory, and ``splits.json`` there says what they came to. The same call
 goes on where an earlier one stopped, within a run too.
 """
 
@@ -15,13 +15,9 @@ import numpy as np
 from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig
 from kinemix.data.sources import list_published_splits
-from kinemix.engine.interrupt import Interrupted
-from kinemix.engine.launch import is_first_process
-from kinemix.engine.measure import measure_run
-from kinemix.engine.run_directory import check_same_run, make_numbered, read_run_config
-from kinemix.engine.settle import settle_config
-from kinemix.engine.train import train
-from kinemix.errors import CheckpointError, ConfigError
+from kinemix.engine.run_directory import make_numbered
+from kinemix.engine.trial import Trial, carry_out
+from kinemix.errors import ConfigError
 
 FILE_NAME = "splits.json"
 
@@ -88,36 +84,21 @@ def train_each_split(
     if config.out is None and config.machine.devices * config.machine.nodes > 1:
         raise ConfigError("out: several processes must be told one directory: give --out")
     directory = Path(config.out) if config.out else make_numbered(config)
-    configs = {name: replace(each, out=str(directory / name)) for name, each in _list_splits(config).items()}
-    done = _read(directory)
-    protocol_line = done.get("protocol", "")
     results: list[SplitResult] = []
-    for name, each in configs.items():
-        if (result := done["splits"].get(name)) is None:
-            _train(each)
-            if not is_first_process():
-                continue
-            measurement = measure_run(
-                directory / name,
-                checkpoint=checkpoint,
-                protocol=protocol,
-                workers=each.data.workers,
-                device="cpu" if each.machine.accelerator == "cpu" else None,
-            )
-            protocol_line = measurement.scores.describe_protocol()
-            result = SplitResult(
-                split=name,
-                run=name,
-                epoch=measurement.epoch,
-                count=len(measurement.scores.ids),
-                figures=measurement.summary(),
-            )
-        else:
-            check_same_run(read_run_config(directory / name), settle_config(each), path=directory / name)
-        results.append(result)
-        _write(sum_up(directory, protocol_line, results))
-        on_split(result)
-    return sum_up(directory, protocol_line, results)
+    views = ""
+    for name, each in list_splits(config).items():
+        each = replace(each, out=str(directory / name))
+        trial = Trial(name=name, config=each, checkpoint=checkpoint, protocol=protocol)
+        if (record := carry_out(trial)) is None:
+            continue
+        test = record.get(trial)
+        views = test.views
+        results.append(
+            SplitResult(split=name, run=name, epoch=record.epoch, count=test.count, figures=test.figures)
+        )
+        _write(sum_up(directory, views, results))
+        on_split(results[-1])
+    return sum_up(directory, views, results)
 
 
 def sum_up(directory: Path, protocol: str, results: list[SplitResult]) -> SplitsResult:
@@ -138,8 +119,12 @@ def sum_up(directory: Path, protocol: str, results: list[SplitResult]) -> Splits
     )
 
 
-def _list_splits(config: TrainConfig) -> dict[str, TrainConfig]:
-    """One config for each split, by name."""
+def list_splits(config: TrainConfig) -> dict[str, TrainConfig]:
+    """One config for each of ``data.folds``, or for each published split, by name.
+
+    Raises:
+        ConfigError: the data have one split only.
+    """
     data = config.data
     if data.folds is not None:
         return {
@@ -151,30 +136,6 @@ def _list_splits(config: TrainConfig) -> dict[str, TrainConfig]:
             f"{data.source}: has no several splits of its own: give data.folds, the number of parts"
         )
     return {f"split-{name}": replace(config, data=replace(data, split=name)) for name in splits}
-
-
-def _train(config: TrainConfig) -> None:
-    try:
-        train(replace(config, resume="auto"))
-    except Interrupted as interruption:
-        raise Interrupted(
-            f"{str(interruption).partition(';')[0]} of {config.out}; the same command goes on from there"
-        ) from interruption
-
-
-def _read(directory: Path) -> dict:
-    """What an earlier call has written: ``splits``, results by name, and ``protocol``."""
-    path = directory / FILE_NAME
-    if not path.exists():
-        return {"splits": {}}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        splits = {one["split"]: SplitResult(**one) for one in content["splits"]}
-        return {"protocol": content["protocol"], "splits": splits}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error}): remove it, and the splits are tested again"
-        ) from error
 
 
 def _write(result: SplitsResult) -> None:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -96,7 +97,7 @@ class CountBar:
     """A bar over a known number of videos, on standard error; nothing where that is no terminal."""
 
     def __init__(self, what: str, *, total: int) -> None:
-        console = PlainConsole(stderr=True)
+        console = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._progress = Progress(
             TextColumn(what),
             BarColumn(bar_width=24),
@@ -122,7 +123,11 @@ class CountBar:
         """So many are done of so many, where the number of all is known late."""
         self._progress.update(self._task, completed=done, total=total)
 
-    def __enter__(self) -> "CountBar":
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(line)
+
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 

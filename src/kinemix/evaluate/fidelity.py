@@ -4,7 +4,7 @@ Nothing is typed: the rows come from :mod:`kinemix.evaluate.papers`, ours from t
 meta device, so the table can be made again by anyone, with the same result.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from kinemix.evaluate.complexity import measure_complexity
+from kinemix.evaluate.markdown import format_table
 from kinemix.evaluate.papers import TITLES, Row
 from kinemix.models.factory import create_model
 
@@ -167,7 +168,7 @@ def write_fidelity(compared: Sequence[Comparison]) -> str:
         if not own:
             continue
         parts.append(f"## {title}\n\n" + _summarise(own) + "\n")
-        parts.append(_format_table(_HEADINGS, [list_cells(c) for c in own]))
+        parts.append(format_table(_HEADINGS, [list_cells(c) for c in own]))
     return "\n".join(parts)
 
 
@@ -210,9 +211,12 @@ def describe_comparison(comparison: Comparison) -> dict[str, Any]:
 
 def describe_network(row: Row) -> str:
     """The model's name with its options; empty for a network of others."""
-    return " ".join(
-        [row.model or "", *(f"{name}={_plain(value)}" for name, value in row.model_options.items())]
-    )
+    return describe_model(row.model or "", row.model_options)
+
+
+def describe_model(name: str, options: Mapping[str, Any]) -> str:
+    """A model's name with its options, in one line."""
+    return " ".join([name, *(f"{option}={_plain(value)}" for option, value in options.items())])
 
 
 def _plain(value: object) -> str:
@@ -254,11 +258,6 @@ def _summarise(compared: Sequence[Comparison]) -> str:
         + ", ".join(f"{number} {verdict}" for verdict, number in count.items())
         + "."
     )
-
-
-def _format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines: Iterator[Sequence[str]] = iter([headings, ["---"] * len(headings), *rows])
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def _format(value: int | None, scale: float) -> str:

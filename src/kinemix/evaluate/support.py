@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from kinemix.evaluate.complexity import choose_clip
+from kinemix.evaluate.markdown import format_table
 from kinemix.evaluate.memory import training
 from kinemix.models.factory import create_model
 from kinemix.models.video import VideoModel
@@ -239,6 +240,6 @@ there. The forward pass is right.
 
 def write_support(matrix: Mapping[str, Sequence[Support]]) -> str:
     """The page ``docs/support.md``."""
-    lines = [("network", *WAYS), ("---",) * (1 + len(WAYS))]
-    lines += [(name, *(str(s).replace("|", "\\|") for s in row)) for name, row in matrix.items()]
-    return _PREFACE + "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return _PREFACE + format_table(
+        ("network", *WAYS), [(name, *map(str, row)) for name, row in matrix.items()]
+    )

@@ -147,5 +147,10 @@ def _render_cell(cell: str) -> str:
     return f'<td class="{kind}">{html.escape(cell)}</td>'
 
 
+def write_png(figure: Figure, path: Path) -> None:
+    """Put a figure into a file, whole or not at all."""
+    write_atomically(path, lambda partial: partial.write_bytes(render_png(figure)), durable=False)
+
+
 def _to_data_url(content: bytes, kind: str) -> str:
     return f"data:{kind};base64," + base64.b64encode(content).decode("ascii")

@@ -236,12 +236,18 @@ def _splits(name: str) -> Iterable[tuple[str, str]]:
     return [(name[:i], name[i + 1 :]) for i in reversed(cuts)]
 
 
+def list_options(module_class: type[TemporalModule]) -> tuple[list[str], list[str]]:
+    """Names of a module's own options, and of those of its plan (where it goes)."""
+    own = [p for p in inspect.signature(module_class).parameters if p != "site"]
+    planning = [p for p in inspect.signature(module_class.choose_insertion).parameters if p != "backbone"]
+    return own, planning
+
+
 def _split_options(
     module_class: type[TemporalModule], options: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the module itself, and options of its plan (where it goes)."""
-    own = [p for p in inspect.signature(module_class).parameters if p != "site"]
-    planning = [p for p in inspect.signature(module_class.choose_insertion).parameters if p != "backbone"]
+    """Options of the module itself, and options of its plan."""
+    own, planning = list_options(module_class)
     known = own + planning
     for option in options:
         if option not in known:

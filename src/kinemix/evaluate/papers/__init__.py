@@ -18,6 +18,14 @@ TITLES = {
 }
 """The papers: the four whose every row is here, and the one of MTNet's backbones."""
 
+ABLATIONS = {
+    "mixtconv": ("2", "3"),
+    "gsm": ("1", "2", "text of 4.3"),
+    "ctm": ("1", "2", "3"),
+    "mtnet": ("II", "VIa", "VIb", "VIc"),
+}
+"""The tables whose rows differ in one thing each, all else being equal."""
+
 _LISTS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "mixtconv": mixtconv.list_rows,
     "gsm": gsm.list_rows,
@@ -38,4 +46,26 @@ def list_rows(paper: str | None = None) -> list[Row]:
     return [row for name in _LISTS if paper in (None, name) for row in _LISTS[name]()]
 
 
-__all__ = ["NUM_CLASSES", "TITLES", "Row", "list_rows"]
+def list_ablation(paper: str, table: str) -> list[Row]:
+    """The rows of one of the papers' ablation tables, those of networks of others too.
+
+    Args:
+        paper: of :data:`ABLATIONS`.
+        table: as the paper numbers it; ``4.3`` is the text of GSM's section 4.3 (tanh against sigmoid).
+
+    Raises:
+        ConfigError: no such table.
+    """
+    if paper not in ABLATIONS:
+        raise ConfigError(f"unknown paper {paper!r}: {did_you_mean(paper, ABLATIONS)}")
+    names = {name.removeprefix("text of ").casefold(): name for name in ABLATIONS[paper]}
+    asked = table.removeprefix("text of ").casefold()
+    if asked not in names:
+        raise ConfigError(
+            f"{paper} has no ablation table {table!r}: it has "
+            f"{', '.join(name.removeprefix('text of ') for name in ABLATIONS[paper])}"
+        )
+    return [row for row in list_rows(paper) if row.table == names[asked]]
+
+
+__all__ = ["ABLATIONS", "NUM_CLASSES", "TITLES", "Row", "list_ablation", "list_rows"]

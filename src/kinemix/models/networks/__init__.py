@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from torch import Tensor, nn
 
 from kinemix.config import InputSpec
+from kinemix.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,17 @@ class Network:
     takes_clips: bool = False
     translate: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     published: str | None = None
+
+
+def narrow(channels: int, width: float, *, multiple: int = 4) -> int:
+    """So many times the channels, as a multiple that temporal modules can share out; as they are for a width of 1.
+
+    Raises:
+        ConfigError: a width of 0 or less.
+    """
+    if width <= 0:
+        raise ConfigError(f"width is {width}: it is a factor on the channels, above 0")
+    return channels if width == 1 else max(multiple, round(channels * width / multiple) * multiple)
 
 
 @cache

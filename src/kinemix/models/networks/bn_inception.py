@@ -12,8 +12,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from kinemix.config import InputSpec
-from kinemix.models.networks import Network
-from kinemix.models.networks.branches import Branches, Conv, ConvNormReLU, Pool, Step, rename_layers
+from kinemix.models.networks import Network, narrow
+from kinemix.models.networks.branches import (
+    Branches,
+    Conv,
+    ConvNormReLU,
+    Pool,
+    Step,
+    narrow_branches,
+    rename_layers,
+)
 
 FEATURES = 1024
 """Channels of the last map, which the classifier sees averaged."""
@@ -26,18 +34,21 @@ class BNInception(nn.Module):
         num_classes: logits a frame.
         in_channels: of the frames.
         dropout: probability, before the classifier (GSM: 0.5; Diving48: 0.7).
+        width: factor on all channels, for networks that small machines can train.
     """
 
-    def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.0) -> None:
+    def __init__(
+        self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.0, width: float = 1.0
+    ) -> None:
         super().__init__()
-        self.conv1 = ConvNormReLU(in_channels, Conv("conv1", 64, 7, stride=2))
+        first, channels = narrow(64, width), narrow(192, width)
+        self.conv1 = ConvNormReLU(in_channels, Conv("conv1", first, 7, stride=2))
         self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.conv2_reduce = ConvNormReLU(64, Conv("conv2_reduce", 64))
-        self.conv2 = ConvNormReLU(64, Conv("conv2", 192, 3))
+        self.conv2_reduce = ConvNormReLU(first, Conv("conv2_reduce", first))
+        self.conv2 = ConvNormReLU(first, Conv("conv2", channels, 3))
         self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        channels = 192
         for name, branches in BLOCKS.items():
-            block = Branches(channels, branches)
+            block = Branches(channels, narrow_branches(branches, width))
             self.add_module(name, block)
             channels = block.out_channels
         self.dropout = nn.Dropout(dropout)

@@ -6,12 +6,14 @@ itself, so their paths are the ones under which weights are published.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from kinemix.models.networks import narrow
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,22 @@ class Branches(nn.Module):
                 maps = [getattr(self, name)(maps[0]) for name in names]
             results += maps
         return torch.cat(results, dim=1)
+
+
+def narrow_layer(layer: Conv, width: float) -> Conv:
+    """The same convolution with so many times the channels."""
+    return replace(layer, channels=narrow(layer.channels, width))
+
+
+def narrow_branches(branches: Sequence[Sequence[Step]], width: float) -> list[list[Step]]:
+    """The same branches with so many times the channels."""
+
+    def shrink(step: Step) -> Step:
+        if isinstance(step, tuple):
+            return tuple(narrow_layer(layer, width) for layer in step)
+        return step if isinstance(step, Pool) else narrow_layer(step, width)
+
+    return [list(map(shrink, branch)) for branch in branches]
 
 
 class ConvNormReLU(nn.Module):

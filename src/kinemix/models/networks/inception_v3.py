@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from kinemix.config import InputSpec
 from kinemix.errors import ConfigError
 from kinemix.models.networks import Network
-from kinemix.models.networks.branches import Branches, Conv, ConvNormReLU, Pool, Step, rename_layers
+from kinemix.models.networks.branches import (
+    Branches,
+    Conv,
+    ConvNormReLU,
+    Pool,
+    Step,
+    narrow_branches,
+    narrow_layer,
+    rename_layers,
+)
 
 INPUT = InputSpec(size=(229, 229), color="bgr", mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0), scale=255.0)
 
@@ -35,6 +44,7 @@ class InceptionV3(nn.Module):
         first_kernel: which comes first of a row and a column kernel that follow each other: ``wide`` (1 x 7),
             as in torchvision and timm, or ``tall`` (7 x 1), as in the Caffe weights and so in the networks
             that GSM's authors released.
+        width: factor on all channels, for networks that small machines can train.
 
     Raises:
         ConfigError: an option is out of range.
@@ -48,6 +58,7 @@ class InceptionV3(nn.Module):
         dropout: float = 0.0,
         last_pool: LastPool = "max",
         first_kernel: FirstKernel = "wide",
+        width: float = 1.0,
     ) -> None:
         super().__init__()
         if last_pool not in ("max", "avg"):
@@ -57,12 +68,13 @@ class InceptionV3(nn.Module):
         channels = in_channels
         for layer in STEM:
             if isinstance(layer, Conv):
+                layer = narrow_layer(layer, width)
                 self.add_module(layer.name, ConvNormReLU(channels, layer))
                 channels = layer.channels
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
         self._blocks: list[str] = []
         for name, branches in _describe_blocks(last_pool, wide_first=first_kernel == "wide").items():
-            block = Branches(channels, branches)
+            block = Branches(channels, narrow_branches(branches, width))
             self.add_module(name, block)
             self._blocks.append(name)
             channels = block.out_channels

@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from kinemix.config import InputSpec
-from kinemix.models.networks import Network
+from kinemix.models.networks import Network, narrow
 
 WIDTHS = (64, 128, 256, 512)
 """Channels of the four stages."""
@@ -35,6 +35,7 @@ class ResNet3D(nn.Module):
             pooling after the stem.
         in_channels: of the frames.
         dropout: probability, before the classifier.
+        width: factor on all channels, for networks that small machines can train.
     """
 
     def __init__(
@@ -46,18 +47,20 @@ class ResNet3D(nn.Module):
         bottleneck: bool,
         in_channels: int = 3,
         dropout: float = 0.0,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
-        self.stem = make_stem(kind, in_channels, WIDTHS[0])
+        widths = [narrow(channels, width) for channels in WIDTHS]
+        before = widths[0]
+        self.stem = make_stem(kind, in_channels, before)
         self.pool = nn.MaxPool3d(3, stride=2, padding=1) if bottleneck else nn.Identity()
         make_block = Bottleneck if bottleneck else BasicBlock
         stages: list[nn.Module] = []
-        before = WIDTHS[0]
-        for width, depth in zip(WIDTHS, depths, strict=True):
-            first = make_block(kind, before, width, stride=1 if width == before else 2)
-            rest = [make_block(kind, width, width, stride=1) for _ in range(depth - 1)]
+        for channels, depth in zip(widths, depths, strict=True):
+            first = make_block(kind, before, channels, stride=2 if stages else 1)
+            rest = [make_block(kind, channels, channels, stride=1) for _ in range(depth - 1)]
             stages.append(nn.Sequential(first, *rest))
-            before = width
+            before = channels
         self.stages = nn.Sequential(*stages)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(before, num_classes)
@@ -116,7 +119,9 @@ def make_stem(kind: Kind, in_channels: int, width: int) -> nn.Sequential:
             nn.Conv3d(in_channels, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
         ]
     else:
-        middle = 45  # (2+1)D's stem has no more parameters than a 3x7x7 convolution of three colours
+        middle = (
+            45 * width // WIDTHS[0]
+        )  # (2+1)D's stem has no more parameters than a 3x7x7 convolution of three colours
         convolution = [
             nn.Conv3d(in_channels, middle, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
             nn.BatchNorm3d(middle),

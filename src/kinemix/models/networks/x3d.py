@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kinemix.config import InputSpec
-from kinemix.models.networks import Network
+from kinemix.models.networks import Network, narrow
 
 STEM_WIDTH = 24
 WIDTHS = (24, 48, 96, 192)
@@ -39,6 +39,7 @@ class X3D(nn.Module):
         dropout: probability, before the classifier (the paper: 0.5).
         first_shortcut_norm: whether the projection in the first stage's shortcut is normalised, as those of
             the other stages are. It is in the author's code; PyTorchVideo's X3D, otherwise equal, leaves it out.
+        width: factor on all channels, for networks that small machines can train.
     """
 
     def __init__(
@@ -49,19 +50,21 @@ class X3D(nn.Module):
         in_channels: int = 3,
         dropout: float = 0.0,
         first_shortcut_norm: bool = True,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
-        self.stem = Stem(in_channels, STEM_WIDTH)
+        before = narrow(STEM_WIDTH, width)
+        self.stem = Stem(in_channels, before)
         stages: list[nn.Module] = []
-        before = STEM_WIDTH
-        for width, depth in zip(WIDTHS, depths, strict=True):
-            blocks = [Block(before if i == 0 else width, width, index=i) for i in range(depth)]
+        for full, depth in zip(WIDTHS, depths, strict=True):
+            channels = narrow(full, width)
+            blocks = [Block(before if i == 0 else channels, channels, index=i) for i in range(depth)]
             if not (stages or first_shortcut_norm):
                 blocks[0].shortcut_norm = nn.Identity()
             stages.append(nn.Sequential(*blocks))
-            before = width
+            before = channels
         self.stages = nn.Sequential(*stages)
-        self.head = Head(before, num_classes, dropout)
+        self.head = Head(before, narrow(HIDDEN, width), num_classes, dropout)
         _init_(self)
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -138,15 +141,15 @@ class SqueezeExcitation(nn.Module):
 class Head(nn.Module):
     """Lift the channels, average the clip, and classify from a wide hidden layer that sees the average."""
 
-    def __init__(self, channels: int, num_classes: int, dropout: float) -> None:
+    def __init__(self, channels: int, hidden: int, num_classes: int, dropout: float) -> None:
         super().__init__()
         lifted = int(EXPANSION * channels)
         self.lift = nn.Conv3d(channels, lifted, 1, bias=False)
         self.lift_norm = nn.BatchNorm3d(lifted)
         self.act = nn.ReLU(inplace=True)
-        self.hidden = nn.Linear(lifted, HIDDEN, bias=False)
+        self.hidden = nn.Linear(lifted, hidden, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(HIDDEN, num_classes)
+        self.classifier = nn.Linear(hidden, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         mean = self.act(self.lift_norm(self.lift(x))).mean(dim=(2, 3, 4))
