@@ -6,6 +6,7 @@
 #   make slow    the long tests: every backbone x module, real videos in full
 #   make fidelity  docs/fidelity.md: every published count beside ours, counted anew
 #   make support   docs/support.md: what every module can do, tried anew (half an hour)
+#   make recipes the heads of recipes/: rows, commands, printed accuracies, hours (minutes)
 #   make bench   what a temporal module costs in time, over the plain backbone; the loader beside plain decoding
 
 VENV   := .venv
@@ -16,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 SOURCES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check slow fidelity support bench format clean
+.PHONY: help setup demo test lint check slow fidelity support recipes bench format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -57,6 +58,9 @@ fidelity: $(READY)
 
 support: $(READY)
 	@$(BIN)/kinemix list --support --markdown docs/support.md
+
+recipes: $(READY)
+	@$(BIN)/kinemix recipes headers
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/temporal_overhead.py
