@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kinemix import evaluate, temporal
+    from kinemix import evaluate, explain, temporal
     from kinemix.config import InputSpec, Protocol
     from kinemix.deploy.predict import load
     from kinemix.models.backbones import list_backbones
@@ -33,7 +33,7 @@ _HOMES = {
     "InputSpec": "kinemix.config",
     "Protocol": "kinemix.config",
 }
-_PACKAGES = ("evaluate", "temporal")
+_PACKAGES = ("evaluate", "explain", "temporal")
 
 __all__ = [
     "InputSpec",
@@ -44,6 +44,7 @@ __all__ = [
     "VideoModel",
     "create_model",
     "evaluate",
+    "explain",
     "list_backbones",
     "list_models",
     "load",

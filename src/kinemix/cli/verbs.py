@@ -14,6 +14,8 @@ from kinemix.cli.compare import run_compare as run_compare
 from kinemix.cli.data import run_data as run_data
 from kinemix.cli.doctor import run_doctor as run_doctor
 from kinemix.cli.ensemble import run_ensemble as run_ensemble
+from kinemix.cli.explain import run_embed as run_embed
+from kinemix.cli.explain import run_explain as run_explain
 from kinemix.cli.networks import run_complexity as run_complexity
 from kinemix.cli.networks import run_list as run_list
 from kinemix.cli.options import Options

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from typing import Protocol as Interface
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -21,6 +21,7 @@ from kinemix.types import Video
 
 Order: TypeAlias = Literal["forward", "reverse", "shuffle", "single"]
 Views: TypeAlias = Float[Tensor, "V T C H W"]
+Crops: TypeAlias = UInt8[Tensor, "V T 3 H W"]
 
 
 class FrameReader(Interface):
@@ -64,6 +65,15 @@ def read_views(reader: FrameReader, protocol: Protocol, *, order: Order = "forwa
         10 crops mirror the video. Where classes tell left from right, the logits of the mirrored views belong
         to the mirrored classes (:func:`kinemix.data.mirror.mirror_labels`).
     """
+    return normalize_clip(read_crops(reader, protocol, order=order, seed=seed), protocol=protocol)
+
+
+def read_crops(reader: FrameReader, protocol: Protocol, *, order: Order = "forward", seed: int = 0) -> Crops:
+    """The same views as people see them: :func:`read_views` before it normalises.
+
+    Returns:
+        V T 3 h w, uint8, RGB.
+    """
     clips = [
         _order_frames(sample_clip(reader.num_frames, protocol, clip=clip), order=order, seed=seed, clip=clip)
         for clip in range(protocol.num_clips)
@@ -74,7 +84,7 @@ def read_views(reader: FrameReader, protocol: Protocol, *, order: Order = "forwa
     frames = resize_to_cover(reader.read(wanted), protocol.input.size, protocol.crop_fraction)
     crops = torch.stack(crop_views(frames, protocol))
     views = torch.stack([crops[:, [place[index] for index in clip]] for clip in clips])
-    return normalize_clip(views.flatten(0, 1), protocol=protocol)
+    return views.flatten(0, 1)
 
 
 def sample_clip(num_video_frames: int, protocol: Protocol, *, clip: int) -> list[int]:

@@ -112,7 +112,7 @@ class Recogniser:
             ConfigError: ``top`` below 1, or a threshold that no score can miss or reach.
         """
         _check_ranking(top, threshold)
-        return self._rank(self.score(video, order=order), top, threshold)
+        return self.rank(self.score(video, order=order), top, threshold)
 
     def predict_files(
         self,
@@ -142,7 +142,7 @@ class Recogniser:
             UnreadableVideoError: the file gives no frames.
             LayoutError: the tensor has another layout or range.
         """
-        with self._open(video) as frames:
+        with self.open(video) as frames:
             views = read_views(frames, self.protocol, order=order)
         logits = score_views(
             self.model,
@@ -155,18 +155,21 @@ class Recogniser:
         check_finite(logits, ["tensor" if isinstance(video, Tensor) else str(video)])
         return logits[0]
 
-    def __repr__(self) -> str:
-        name = self.model.description.get("name", self.model.description.get("backbone"))
-        return f"Recogniser({name}, {self.space.describe()}, {describe_protocol(self.protocol)})"
+    def open(self, video: VideoLike) -> FrameReader:
+        """The frames of a video, as every other method reads them.
 
-    def _open(self, video: VideoLike) -> FrameReader:
+        Raises:
+            UnreadableVideoError: the file gives no frames.
+            LayoutError: the tensor has another layout or range.
+        """
         if isinstance(video, Tensor):
             return _TensorReader(video, short_side=self.short_side)
         if not isinstance(video, str | PathLike):
             raise LayoutError(_explain_kind(video))
         return open_video(video, backend=self.reader, short_side=self.short_side)
 
-    def _rank(self, logits: Float[Tensor, " K"], top: int, threshold: float) -> list[Prediction]:
+    def rank(self, logits: Float[Tensor, " K"], top: int = 5, threshold: float = 0.5) -> list[Prediction]:
+        """Logits of one video as :meth:`predict` answers."""
         if self.space.multilabel:
             found = _rank_classes(logits, logits.sigmoid(), self.class_names)
             judged = [replace(one, present=one.score >= threshold) for one in found]
@@ -180,6 +183,10 @@ class Recogniser:
                 :top
             ]
         ]
+
+    def __repr__(self) -> str:
+        name = self.model.description.get("name", self.model.description.get("backbone"))
+        return f"Recogniser({name}, {self.space.describe()}, {describe_protocol(self.protocol)})"
 
 
 def _rank_classes(

@@ -121,8 +121,7 @@ def measure_run(
     if batch_size < 1 or workers < 0:
         raise ConfigError(f"batch_size={batch_size}, workers={workers}: give at least 1 and 0")
     options = dict(data_options or {})
-    if source is None and (misplaced := sorted(_OF_OTHER_DATA & options.keys())):
-        raise ConfigError(f"data.{misplaced[0]}: says how DATA is read, so name them: kinemix test RUN DATA")
+    check_data_options(source, options)
     folder = find_checkpoint(Path(run), checkpoint)
     model, metadata = load_checkpoint(folder)
     views, space, data = read_metadata(folder, metadata)
@@ -205,6 +204,12 @@ def _list_uids(annotations: Annotations) -> list[str]:
     """The dataset's own names of the samples, where all have one."""
     uids = [sample.id for sample in annotations.samples if sample.id is not None]
     return uids if len(uids) == len(annotations) else []
+
+
+def check_data_options(source: str | None, options: Mapping[str, Any]) -> None:
+    """Raise a :class:`ConfigError` for an option that says how other data are read, where none are named."""
+    if source is None and (misplaced := sorted(_OF_OTHER_DATA & options.keys())):
+        raise ConfigError(f"data.{misplaced[0]}: says how DATA is read, so name them behind the run")
 
 
 def read_metadata(folder: Path, metadata: dict[str, Any]) -> tuple[Protocol, LabelSpace, DataConfig]:

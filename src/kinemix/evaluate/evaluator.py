@@ -191,8 +191,15 @@ def average_views(logits: ViewLogits, *, protocol: Protocol, space: LabelSpace) 
         return logits.mean(dim=1)
     if space.multilabel:
         return logits.double().sigmoid().mean(dim=1).logit(eps=1e-12).float()
+    return score_classes(logits, space).mean(dim=1).log()
+
+
+def score_classes(logits: Float[Tensor, "*rows K"], space: LabelSpace) -> Float[Tensor, "*rows K"]:
+    """Probabilities: a softmax within each task; where every class is a yes or no, a sigmoid of each."""
+    if space.multilabel:
+        return logits.sigmoid()
     places = space.places.values() or [slice(None)]
-    return torch.cat([logits[..., place].softmax(dim=-1).mean(dim=1).log() for place in places], dim=-1)
+    return torch.cat([logits[..., place].softmax(dim=-1) for place in places], dim=-1)
 
 
 def _frames_at_once(device: torch.device | str) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+_COLUMNS = 8
 _FRAME_INCHES = 1.15
 _CAPTION_INCHES = 1.4
 _CAPTION_LETTERS = 22
@@ -20,7 +21,7 @@ def plot_filmstrip(
     headings: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Frames of some videos, one row a video.
+    """Frames of some videos, one row a video; more than eight frames go on in a second band of rows, and so on.
 
     Args:
         videos: caption -> frames ``T C H W``, uint8 RGB; long lines of captions are wrapped.
@@ -30,23 +31,25 @@ def plot_filmstrip(
     """
     longest = max(len(frames) for frames in videos.values())
     num_frames = min(num_frames or longest, longest)
-    sides = [frames.shape[2] / frames.shape[3] for frames in videos.values()]
-    heights = [_FRAME_INCHES * side for side in sides]
-    extra = (0.3 if title else 0.0) + (0.2 if headings else 0.0)
+    bands = -(-num_frames // _COLUMNS)
+    columns = -(-num_frames // bands)
+    heights = [_FRAME_INCHES * frames.shape[2] / frames.shape[3] for frames in videos.values()] * bands
+    extra = (0.3 if title else 0.0) + (0.2 * bands if headings else 0.0)
     figure = Figure(
-        figsize=(_FRAME_INCHES * num_frames + _CAPTION_INCHES, sum(heights) + extra), layout="constrained"
+        figsize=(_FRAME_INCHES * columns + _CAPTION_INCHES, sum(heights) + extra), layout="constrained"
     )
-    grid = figure.subplots(len(videos), num_frames, squeeze=False, height_ratios=heights)
-    for row, (caption, frames) in zip(grid, videos.items(), strict=True):
-        for axes, index in zip(row, spread_frames(len(frames), num_frames), strict=True):
+    grid = figure.subplots(bands * len(videos), columns, squeeze=False, height_ratios=heights)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for number, (caption, frames) in enumerate(videos.items()):
+        rows = grid[number :: len(videos)]
+        for axes, index in zip(rows.flat, spread_frames(len(frames), num_frames), strict=False):
             axes.imshow(frames[index].permute(1, 2, 0).numpy())
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-        row[0].set_ylabel(wrap_label(caption), rotation=0, ha="right", va="center", fontsize=9)
-    if headings is not None:
-        for axes, index in zip(grid[0], spread_frames(longest, num_frames), strict=True):
-            axes.set_title(headings[index], fontsize=8)
+            if headings is not None and number == 0:
+                axes.set_title(headings[index], fontsize=8)
+        for row in rows:
+            row[0].set_ylabel(wrap_label(caption), rotation=0, ha="right", va="center", fontsize=9)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure

@@ -32,7 +32,7 @@ class Layout(Protocol):
         """A map of the backbone as ``B T C H W``."""
 
     def features(self, inside: Tensor) -> Float[Tensor, "B T F"]:
-        """One vector a frame, from what the backbone's classifier saw; a clip network has one for all."""
+        """One vector a frame, averaged over the map if it is one; a clip network has one for all."""
 
     def average(self, logits: Tensor) -> Logits:
         """Logits of each clip, from what the backbone gave."""
@@ -238,6 +238,11 @@ class VideoModel(nn.Module):
         """
         self._check(clip)
         return self.layout.average(self.backbone(self.layout.open(clip)))
+
+    def forward_frames(self, clip: Clip) -> Float[Tensor, "B T K"]:
+        """Logits of each frame, whose mean is the clip's; a clip network has one row for all, ``B 1 K``."""
+        self._check(clip)
+        return self.layout.features(self.backbone(self.layout.open(clip)))
 
     def forward_features(self, clip: Clip) -> Float[Tensor, "B T F"]:
         """What the classifier sees for each frame (spatially averaged where the classifier is a convolution).

@@ -77,16 +77,16 @@ class GateShift(TemporalModule):
     def forward(self, clip: Clip) -> Clip:
         check_clip(clip, self.site.channels)
         gated = clip[:, :, : self.gated_channels]
-        gate = self._find_gate(gated).to(clip.dtype)
+        gate = self.find_gate(clip).to(clip.dtype)
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             out = _shift_gated_traced(gated, gate, self.interleave)
         else:
             out = _ShiftGated.apply(gated, gate, self.interleave)
         return out if self.gated_channels == self.site.channels else torch.cat([out, clip[:, :, -1:]], dim=2)
 
-    def _find_gate(self, clip: Tensor) -> Tensor:
-        """The gates of both halves, ``B T 2 H W``, without ever transposing the clip."""
-        frames = clip.flatten(0, 1)
+    def find_gate(self, clip: Clip) -> Tensor:
+        """How much of every pixel moves: the gates of both halves, ``B T 2 H W``."""
+        frames = clip[:, :, : self.gated_channels].flatten(0, 1)  # nothing is ever transposed
         if self.norm is not None:
             frames = F.relu(self.norm(frames), inplace=True)
         planes = _convolve_to_planes(frames, self.gate_conv.weight)

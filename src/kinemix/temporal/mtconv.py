@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinemix.errors import ConfigError, did_you_mean
 from kinemix.temporal.base import Convolution, Insertion, Site, TemporalModule, check_clip
-from kinemix.temporal.frame_selection import select_frames
+from kinemix.temporal.frame_selection import find_frames, select_frames
 from kinemix.temporal.interpolation import interpolate_volume
 from kinemix.temporal.pooling import POOLINGS, Pooling, pool_volume
 from kinemix.temporal.shift_and_add import is_channels_last
@@ -118,10 +118,32 @@ class MultiTemporalConv(TemporalModule):
 
     def halve(self, volume: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C t h w"]:
         """A map at half the resolution in time and space, as the prolonged branch sees it (eq. 5-7)."""
-        pooled = pool_volume(
+        pooled = self._pool(volume)
+        return select_frames(pooled, most_alike=self.split_input) if self.frame_selection else pooled
+
+    def _pool(self, volume: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C t h w"]:
+        return pool_volume(
             volume, pooling=self.pooling, over_time=not self.frame_selection, training=self.training
         )
-        return select_frames(pooled, most_alike=self.split_input) if self.frame_selection else pooled
+
+    def choose_frames(self, clip: Clip) -> dict[str, Bool[Tensor, "B t"]]:
+        """Which frames the prolonged branch keeps: of the ``input``, and of the ``local`` branch's output.
+
+        Nothing where the module selects none: without frame selection, or with no prolonged branch.
+        """
+        if self.prolonged is None or not self.frame_selection:
+            return {}
+        volume = clip.transpose(1, 2)
+        seen = {
+            "input": volume[:, -self.channels.prolonged_in :],
+            "local": self.local(volume[:, : self.channels.local_in]),
+        }
+        return {name: self._mark_kept(part) for name, part in seen.items()}
+
+    def _mark_kept(self, volume: Float[Tensor, "B C T H W"]) -> Bool[Tensor, "B T"]:
+        kept = find_frames(self._pool(volume), most_alike=self.split_input)
+        marks = torch.zeros(len(volume), volume.shape[2], dtype=torch.bool, device=volume.device)
+        return marks.scatter(1, kept, True)
 
     @torch.no_grad()
     def take_over_(self, host: nn.Module) -> None:
