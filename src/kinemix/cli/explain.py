@@ -88,6 +88,7 @@ def run_embed(words: list[str]) -> int:
         "RUNS", str, nargs="+",
         about="run directories, side by side; behind them a folder or list file, by default what the first held out",
     )  # fmt: skip
+    options.add("--names", str, nargs="+", about="of the networks, one a run; by default their models'")
     options.add(
         "--way", Literal["tsne", "opentsne", "umap", "pca"], "tsne", about="how features are projected"
     )

@@ -14,7 +14,12 @@ from kinemix.atomic import write_atomically
 from kinemix.config import DataConfig, Protocol
 from kinemix.data.annotations import Annotations
 from kinemix.data.loader import build_test_loader
-from kinemix.engine.measure import open_test_samples, read_metadata, settle_test_data
+from kinemix.engine.measure import (
+    check_data_options,
+    open_test_samples,
+    read_metadata,
+    settle_test_data,
+)
 from kinemix.engine.progress import CountBar
 from kinemix.engine.settle import make_absolute
 from kinemix.engine.unreadable import check_unreadable
