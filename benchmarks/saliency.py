@@ -20,13 +20,11 @@ from kinemix.data.reader import open_video
 from kinemix.engine.progress import CountBar
 from kinemix.explain import compute_saliency, measure_focus, read_view
 
-WAYS = ("tube", "grad_cam")
-
 
 def measure_run(folder: Path, run: str) -> dict[str, np.ndarray]:
-    """For each class the mean share by chance, in the tube and in Grad-CAM, and the share of right answers."""
+    """For each class four shares: by chance, of the tube, of what of it is above its mean, and of right answers."""
     trained = kinemix.load(run)
-    rows: dict[str, list[list[float]]] = defaultdict(list)
+    rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     clips = {path: boxes for path, boxes in read_boxes(folder).items() if path.startswith("val/")}
     with CountBar(run, total=len(clips)) as bar:
         for path, boxes in clips.items():
@@ -37,11 +35,11 @@ def measure_run(folder: Path, run: str) -> dict[str, np.ndarray]:
             name = Path(path).parent.name
             label = trained.class_names.index(name)
             clip = view.normalize().to(trained.device)
-            heats = [compute_saliency(trained.model, clip, [label], way=way).heat[0] for way in WAYS]  # type: ignore[arg-type]
+            heat = compute_saliency(trained.model, clip, [label], way="tube").heat[0].cpu()
+            peaks = (heat - heat.mean()).clamp_min(0)
             right = float(int(trained.model(clip).argmax()) == label)
-            rows[name].append(
-                [float(inside.float().mean()), *(measure_focus(h.cpu(), inside) for h in heats), right]
-            )
+            focus = (measure_focus(heat, inside), measure_focus(peaks, inside))
+            rows[name].append((float(inside.float().mean()), *focus, right))
             bar.advance(1)
     return {name: np.mean(rows[name], axis=0) for name in CLASSES}
 
@@ -52,8 +50,10 @@ def main(words: list[str]) -> None:
     console = Console(width=100)
     for run in runs:
         found = measure_run(Path(folder), run)
-        table = Table("class", "chance", "tube", "Grad-CAM", "right answers", title=run)
-        for name, figures in {**found, "all": np.mean(list(found.values()), axis=0)}.items():
+        table = Table("class", "chance", "tube", "above its mean", "right answers", title=run)
+        moving = [figures for name, figures in found.items() if name.startswith("move_")]
+        means = {"move_*": np.mean(moving, axis=0), "all": np.mean(list(found.values()), axis=0)}
+        for name, figures in {**found, **means}.items():
             table.add_row(name, *(f"{100 * figure:.1f} %" for figure in figures))
         console.print(table)
 
