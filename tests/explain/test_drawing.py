@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kinemix.data.film import encode_film
-from kinemix.explain.filmstrip import plot_filmstrip, spread_frames, wrap_label
+from kinemix.explain.filmstrip import plot_filmstrip, spread_frames, wrap_label, wrap_path
 from kinemix.explain.heatmap import color_values, enlarge, overlay_heat
 from kinemix.explain.page import Page, render_png
 from kinemix.explain.palette import HEAT, SIGNED, pick_styles
@@ -68,6 +68,7 @@ def test_strip_has_a_heading_for_each_frame_and_wraps_long_captions() -> None:
     assert max(len(line) for line in figure.axes[0].get_ylabel().split("\n")) <= 22
     assert wrap_label("x" * 200, 10, 2).count("\n") == 1
     assert spread_frames(16, 4) == [0, 5, 10, 15]
+    assert wrap_path("stages.0.blocks.1.conv1", 17) == "stages.0.blocks.\n1.conv1"
 
 
 def test_long_strip_goes_on_below() -> None:
