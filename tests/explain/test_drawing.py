@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kinemix.data.film import encode_film
-from kinemix.explain.filmstrip import plot_filmstrip, spread_frames, wrap_label
+from kinemix.explain.filmstrip import plot_filmstrip, spread_frames, wrap_label, wrap_path
 from kinemix.explain.heatmap import color_values, enlarge, overlay_heat
 from kinemix.explain.page import Page, render_png
 from kinemix.explain.palette import HEAT, SIGNED, pick_styles
@@ -68,6 +68,18 @@ def test_strip_has_a_heading_for_each_frame_and_wraps_long_captions() -> None:
     assert max(len(line) for line in figure.axes[0].get_ylabel().split("\n")) <= 22
     assert wrap_label("x" * 200, 10, 2).count("\n") == 1
     assert spread_frames(16, 4) == [0, 5, 10, 15]
+    assert wrap_path("stages.0.blocks.1.conv1", 17) == "stages.0.blocks.\n1.conv1"
+
+
+def test_long_strip_goes_on_below() -> None:
+    frames = torch.arange(11, dtype=torch.uint8).view(11, 1, 1, 1).expand(11, 3, 4, 4)
+    figure = plot_filmstrip({"a": frames, "b": frames}, num_frames=None, headings=[str(i) for i in range(11)])
+    rows = [figure.axes[row * 6 : row * 6 + 6] for row in range(4)]
+    shown = [[int(axes.images[0].get_array()[0, 0, 0]) for axes in row if axes.images] for row in rows]
+    first, second = list(range(6)), list(range(6, 11))
+    assert shown == [first, first, second, second]
+    assert [axes.get_title() for axes in rows[2] if axes.images] == [str(i) for i in second]
+    assert [row[0].get_ylabel() for row in rows] == ["a", "b", "a", "b"]
 
 
 def test_long_strip_goes_on_below() -> None:

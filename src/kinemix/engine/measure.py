@@ -206,10 +206,12 @@ def _list_uids(annotations: Annotations) -> list[str]:
     return uids if len(uids) == len(annotations) else []
 
 
-def check_data_options(source: str | None, options: Mapping[str, Any]) -> None:
+def check_data_options(source: str | None, options: Mapping[str, Any], *, verb: str = "test") -> None:
     """Raise a :class:`ConfigError` for an option that says how other data are read, where none are named."""
     if source is None and (misplaced := sorted(_OF_OTHER_DATA & options.keys())):
-        raise ConfigError(f"data.{misplaced[0]}: says how DATA is read, so name them: kinemix test RUN DATA")
+        raise ConfigError(
+            f"data.{misplaced[0]}: says how DATA is read, so name them: kinemix {verb} RUN DATA"
+        )
 
 
 def read_metadata(folder: Path, metadata: dict[str, Any]) -> tuple[Protocol, LabelSpace, DataConfig]:

@@ -120,7 +120,7 @@ def embed_runs(
     if batch_size < 1 or workers < 0:
         raise ConfigError(f"batch_size={batch_size}, workers={workers}: give at least 1 and 0")
     options = dict(data_options or {})
-    check_data_options(source, options)
+    check_data_options(source, options, verb="embed")
     opened = {title: _open(run, source, checkpoint, options) for title, run in runs.items()}
     annotations, notices = _list_videos(list(opened.values()), make_absolute(source))
     annotations = _choose_videos(

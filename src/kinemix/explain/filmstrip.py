@@ -69,3 +69,13 @@ def wrap_label(text: str, letters: int = _CAPTION_LETTERS, lines: int = 4) -> st
         textwrap.fill(line, letters, max_lines=lines, placeholder=" ...", break_on_hyphens=True)
         for line in text.split("\n")
     )
+
+
+def wrap_path(path: str, letters: int = _CAPTION_LETTERS) -> str:
+    """A module's dotted path in lines of so many letters, broken behind dots."""
+    lines = [""]
+    for part in path.replace(".", ".\0").split("\0"):
+        if lines[-1] and len(lines[-1]) + len(part) > letters:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)

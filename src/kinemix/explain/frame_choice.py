@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kinemix.explain.filmstrip import spread_frames, wrap_label
+from kinemix.explain.filmstrip import spread_frames
 from kinemix.explain.last_map import DoesNotApplyError
 from kinemix.explain.palette import COLORS, OTHERS
 from kinemix.explain.watching import ask_modules, list_modules
@@ -75,6 +75,8 @@ def plot_chosen_frames(
     axes[0].set_anchor("S")
     axes[0].axis("off")
     _draw_rows(axes[1], shown, num_frames)
+    if step > 1:
+        axes[1].set_ylabel(f"one of every {step} layers", fontsize=8)
     _draw_counts(axes[2], choices, num_frames)
     places = spread_frames(num_frames, min(16, num_frames))
     names = (
@@ -97,7 +99,7 @@ def _draw_rows(axes: Axes, choices: Mapping[str, Mapping[str, Tensor]], num_fram
                 middles[chosen], np.full(chosen.sum(), row + lift), marker, color=color, markersize=3.5,
                 label=name if row == 0 else None,
             )  # fmt: skip
-    axes.set_yticks(range(len(choices)), [wrap_label(path, 40, 1) for path in choices], fontsize=6)
+    axes.set_yticks(range(len(choices)), list(choices), fontsize=6)
     axes.set(xlim=(0, num_frames), ylim=(len(choices) - 0.4, -0.6), xticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, title="frames kept of")

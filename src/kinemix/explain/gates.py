@@ -8,15 +8,15 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kinemix.explain.filmstrip import spread_frames, wrap_label
+from kinemix.explain.filmstrip import spread_frames, wrap_path
 from kinemix.explain.palette import SHARES, SIGNED
 from kinemix.explain.watching import ask_modules, list_modules
 from kinemix.models.video import VideoModel
 from kinemix.temporal.gsm import GateShift
 from kinemix.types import Clip, Video
 
-_SHOWN_FRAMES = 6
-_INCHES = 0.72
+_SHOWN_FRAMES = 8
+_INCHES = 0.62
 _HALVES = ("first half of the channels: to the frame before", "second half: to the frame after")
 
 
@@ -69,7 +69,7 @@ def plot_gates(
             for axes, planes in zip(part[1:, place], gates.values(), strict=True):
                 drawn = axes.imshow(planes[index, half].numpy(), interpolation="nearest", **look)
     for axes, path in zip(grid[1:, 0], gates, strict=True):
-        axes.set_ylabel(wrap_label(path, 22), rotation=0, ha="right", va="center", fontsize=7)
+        axes.set_ylabel(wrap_path(path), rotation=0, ha="right", va="center", fontsize=7)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_linewidth(0.4)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from kinemix.explain.filmstrip import wrap_label
+from kinemix.explain.filmstrip import wrap_path
 from kinemix.explain.palette import COLORS, OTHERS, SIGNED
 from kinemix.explain.watching import list_modules
 from kinemix.models.video import VideoModel
@@ -118,19 +118,20 @@ def plot_kernels(layers: Mapping[str, Kernels], *, title: str = "") -> Figure:
     reach = max(max(abs(offset) for offset in layer.offsets) for layer in layers.values())
     channels = next(iter(layers.values())).weights.shape[0]
     panels = {TSM: make_tsm_kernels(channels, reach=max(1, reach)), **layers}
-    rows = -(-len(panels) // _COLUMNS)
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
     bars = 0.24 * len(panels) + 0.7
-    figure = Figure(figsize=(1.55 * _COLUMNS, 2.5 * rows + bars), layout="constrained")
+    figure = Figure(figsize=(1.55 * max(4, columns) + 0.8, 2.5 * rows + bars), layout="constrained")
     cells = figure.add_gridspec(2, 1, height_ratios=(2.5 * rows, bars))
     upper, lower = (figure.add_subfigure(cells[row, 0]) for row in range(2))
-    grid = upper.subplots(rows, _COLUMNS, squeeze=False)
+    grid = upper.subplots(rows, columns, squeeze=False)
     # One scale for all, symmetric; a few outliers must not make the rest pale.
     weights = torch.cat([layer.weights.flatten() for layer in panels.values()]).abs()
     high = max(1e-6, float(np.quantile(weights.numpy(), 0.995)))
     drawn = None
     for axes, (name, layer) in zip(grid.flat, panels.items(), strict=False):
         drawn = _draw_layer(axes, layer, high)
-        axes.set_title(wrap_label(name, 20, 2), fontsize=7)
+        axes.set_title(wrap_path(name, 20), fontsize=7)
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     for axes in grid[:, 0]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kinemix.explain.filmstrip import wrap_label
+from kinemix.explain.filmstrip import wrap_path
 from kinemix.explain.last_map import DoesNotApplyError
 from kinemix.explain.palette import SHARES, SIGNED
 from kinemix.explain.watching import list_modules
@@ -61,7 +61,7 @@ def plot_position_kernels(layers: Mapping[str, Float[Tensor, "H W 3 3"]], *, tit
     for row, (path, kernels) in zip(grid, layers.items(), strict=True):
         mosaic = _lay_out(kernels)
         drawn = row[0].imshow(mosaic, cmap=SIGNED, vmin=-high, vmax=high, interpolation="nearest")
-        row[0].set_ylabel(wrap_label(path, 18), fontsize=8)
+        row[0].set_ylabel(wrap_path(path), fontsize=8)
         for axes, share in zip(row[1:], share_times(kernels), strict=True):
             shares = axes.imshow(
                 100 * share.numpy(), cmap=SHARES, vmin=0, vmax=100 * highest, interpolation="nearest"
