@@ -122,7 +122,7 @@ def test_command_writes_one_page_with_everything(run, tmp_path, capsys) -> None:
     assert 1 <= len(films) <= 4  # as many as there are, up to the number asked for
     for film in films:
         with Image.open(io.BytesIO(base64.b64decode(film))) as picture:
-            assert picture.size == (8 * 32, 32)
+            assert picture.size == (4 * 32, 2 * 32)  # four frames, and below them what spoke for the answer
     # Nothing is fetched.
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
     assert "@import" not in text
