@@ -82,17 +82,6 @@ def test_long_strip_goes_on_below() -> None:
     assert [row[0].get_ylabel() for row in rows] == ["a", "b", "a", "b"]
 
 
-def test_long_strip_goes_on_below() -> None:
-    frames = torch.arange(11, dtype=torch.uint8).view(11, 1, 1, 1).expand(11, 3, 4, 4)
-    figure = plot_filmstrip({"a": frames, "b": frames}, num_frames=None, headings=[str(i) for i in range(11)])
-    rows = [figure.axes[row * 6 : row * 6 + 6] for row in range(4)]
-    shown = [[int(axes.images[0].get_array()[0, 0, 0]) for axes in row if axes.images] for row in rows]
-    first, second = list(range(6)), list(range(6, 11))
-    assert shown == [first, first, second, second]
-    assert [axes.get_title() for axes in rows[2] if axes.images] == [str(i) for i in second]
-    assert [row[0].get_ylabel() for row in rows] == ["a", "b", "a", "b"]
-
-
 def test_film_plays_back_as_it_was_given() -> None:
     levels = torch.tensor([20, 90, 160, 230], dtype=torch.uint8)
     film = encode_film(levels.view(4, 1, 1, 1).expand(4, 3, 15, 33), frames_per_second=5)
