@@ -9,6 +9,8 @@ from kinemix.config import AugmentConfig, DataConfig, MachineConfig, OptimConfig
 from kinemix.data.catalog.motion import make_motion
 from kinemix.engine.tested_run import TestedRun, open_tested_run
 from kinemix.engine.train import train
+from kinemix.models.checkpoint import load_checkpoint, save_checkpoint
+from kinemix.models.factory import create_model
 
 
 @torch.enable_grad()  # whatever the tests around it do
@@ -57,12 +59,20 @@ class ManyClips(TestedRun):
         return NoiseVideos()
 
 
-def open_with_many_clips(run, *, num_classes, per_class):
-    """The run with other tests: so many classes and clips, answered as by a network that sees order."""
+def open_with_many_clips(run, *, num_classes, per_class, size=32):
+    """The run with an untrained network of so many classes, and tests made up as of one that sees order."""
     tested = open_tested_run(run, orders=(), workers=0)
+    folder = tested.directory / f"of-{num_classes}-classes"
+    model, metadata = load_checkpoint(tested.folder)
+    description = {**model.description, "num_classes": num_classes}
+    save_checkpoint(folder, model=create_model(**description), metadata=metadata)
     forward = draw_scores(num_classes, per_class, share=0.7, seed=1)
     reverse = replace(draw_scores(num_classes, per_class, share=0.1, seed=2), order="reverse")
     shuffle = replace(draw_scores(num_classes, per_class, share=0.3, seed=3), order="shuffle")
     tests = {"forward": forward, "reverse": reverse, "shuffle": shuffle}
+    spec = replace(tested.protocol.input, size=(size, size))
+    protocol = replace(tested.protocol, num_frames=8, input=spec)
     values = {name: getattr(tested, name) for name in tested.__dataclass_fields__}
-    return ManyClips(**{**values, "tests": tests, "space": forward.space})
+    return ManyClips(
+        **{**values, "folder": folder, "protocol": protocol, "tests": tests, "space": forward.space}
+    )

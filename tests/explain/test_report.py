@@ -122,7 +122,7 @@ def test_command_writes_one_page_with_everything(run, tmp_path, capsys) -> None:
     assert 1 <= len(films) <= 4  # as many as there are, up to the number asked for
     for film in films:
         with Image.open(io.BytesIO(base64.b64decode(film))) as picture:
-            assert picture.size == (8 * 32, 32)
+            assert picture.size == (4 * 32, 2 * 32)  # four frames, and below them what spoke for the answer
     # Nothing is fetched.
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
     assert "@import" not in text
@@ -130,7 +130,7 @@ def test_command_writes_one_page_with_everything(run, tmp_path, capsys) -> None:
 
 
 def test_thousand_clips_of_400_classes_weigh_less_than_10_mb(run, tmp_path) -> None:
-    tested = open_with_many_clips(run, num_classes=400, per_class=3)
+    tested = open_with_many_clips(run, num_classes=400, per_class=3, size=224)
     options = ReportOptions(latency=False, doctor="none")
     page = write_report({"TSN": tested}, tmp_path / "report.html", options=options)
     assert len(tested.scores.ids) == 1200

@@ -77,11 +77,20 @@ def read_view(trained: Trained, video: Any) -> View:
     Raises:
         UnreadableVideoError: the file gives no frames.
     """
-    protocol = trained.protocol
-    clip = protocol.num_clips // 2
     with trained.open(video) as reader:
-        crops = read_crops(reader, protocol)
-        indices = sample_clip(reader.num_frames, protocol, clip=clip)
+        return sample_view(reader, trained.protocol)
+
+
+def sample_view(reader: FrameReader, protocol: Protocol) -> View:
+    """The same of a video that is open already.
+
+    Args:
+        reader: of the video.
+        protocol: that it is shown by.
+    """
+    clip = protocol.num_clips // 2
+    crops = read_crops(reader, protocol)
+    indices = sample_clip(reader.num_frames, protocol, clip=clip)
     # Whole frames are one crop, whatever the protocol's number.
     num_crops = len(crops) // protocol.num_clips
     return View(crops[clip * num_crops + _CENTRE[num_crops]], tuple(indices), protocol)

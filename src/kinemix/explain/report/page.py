@@ -1,6 +1,5 @@
 """The report: its sections in order, for one run or several."""
 
-import html
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,22 +14,21 @@ from kinemix.data.doctor import SEVERITIES, Examination, examine_collection
 from kinemix.engine.logbook import FILE_NAME, read_curve
 from kinemix.engine.progress import CountBar
 from kinemix.engine.run_directory import CONFIG_NAME
-from kinemix.engine.tested_run import TestedRun, TestedVideos
-from kinemix.errors import DataError, UnreadableVideoError
+from kinemix.engine.tested_run import TestedRun
+from kinemix.errors import DataError
 from kinemix.evaluate.complexity import measure_complexity
 from kinemix.evaluate.ensemble import to_probabilities
-from kinemix.explain.compare.changes import read_strip
 from kinemix.explain.compare.comparison import Comparison, compare_runs
 from kinemix.explain.compare.order import plot_order
 from kinemix.explain.compare.page import add_summary_
 from kinemix.explain.page import Page
 from kinemix.explain.plots import plot_curves
-from kinemix.explain.report.clips import Clip, choose_clips, encode_strip, render_clip
+from kinemix.explain.report.clips import choose_clips
 from kinemix.explain.report.confusion import render_confusion
+from kinemix.explain.report.films import FilmMaker
 from kinemix.explain.report.samples import render_samples
 from kinemix.models.checkpoint import load_checkpoint
 
-_FRAMES = 8
 _FINDINGS = 12
 """Files of one kind of finding that are named."""
 
@@ -139,6 +137,7 @@ def _add_clips(page: Page, prefix: str, run: TestedRun, options: ReportOptions) 
     except DataError as error:
         page.add_text(f"No clip can be shown: {error}")
     else:
+        maker = FilmMaker(run, videos)
         parts = (
             ("Worst: wrong, and the class got least", worst),
             ("Best: right, and the class got most", best),
@@ -146,21 +145,18 @@ def _add_clips(page: Page, prefix: str, run: TestedRun, options: ReportOptions) 
         for title, clips in parts:
             if clips:
                 page.add_heading(title, level=3)
-                films = "".join(_film(run, clip, videos) for clip in clips)
+                films = "".join(maker.render(clip) for clip in clips)
                 page.add_html(f'<div class="clips">{films}</div>')
-        page.add_text("The percentage beside the class is the probability that it got.")
+        page.add_text(
+            "Above the frames as the network sees them, below what speaks for its answer (saliency: the brighter, the "
+            "more). The percentage beside the class is the probability that it got."
+        )
+        if maker.reason:
+            page.add_text(maker.reason)
     page.add_heading("Every clip", level=3)
     page.add_html(render_samples(scores, to_probabilities(scores)))
     for path, reason in scores.unreadable:
         page.add_text(f"Unreadable, in no figure: {path}: {reason}")
-
-
-def _film(run: TestedRun, clip: Clip, videos: TestedVideos) -> str:
-    try:
-        frames = read_strip(videos, run.scores.ids[clip.row], num_frames=_FRAMES)
-    except UnreadableVideoError as error:
-        return f"<p>{html.escape(str(error))}</p>"
-    return render_clip(run.scores, clip, encode_strip(frames), num_frames=_FRAMES)
 
 
 def _add_complexity(page: Page, runs: Mapping[str, TestedRun], comparison: Comparison) -> None:
