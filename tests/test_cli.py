@@ -129,6 +129,26 @@ def test_test_prints_figures_with_their_protocol(kinemix, run, motion):
     assert figures["order"] == "reverse"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("doctor", "DATA", "--html"),
+        ("doctor", "DATA", "--json"),
+        ("data", "check", "jester", "DATA", "--missing"),
+        ("list", "--support", "--markdown"),
+        ("complexity", "--papers", "--markdown"),
+        ("ensemble", "no_scores.parquet", "--out"),
+        ("ensemble", "no_scores.parquet", "--submission"),
+        ("test", "no_run", "--submission"),
+    ],
+    ids=" ".join,
+)
+def test_files_that_cannot_be_written_are_told_before_the_work(refuse, motion, tmp_path, words):
+    words = [motion if word == "DATA" else word for word in words]
+    assert "is a folder: name a file in it" in refuse(*words, tmp_path)
+    assert f"there is no folder {tmp_path / 'no'}: make it first" in refuse(*words, tmp_path / "no" / "file")
+
+
 def test_tests_of_other_samples_or_views_do_not_overwrite_each_other(kinemix, run, motion, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("test-*"))
     tests = {

@@ -407,6 +407,21 @@ def test_refused_settings(options: dict[str, Any], message: str) -> None:
         Settings(**options)
 
 
+def test_foreign_places_are_refused(source: Path, tmp_path: Path) -> None:
+    """Neither among the source's own videos, nor in a run, nor below a file."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("")
+    before = sorted(source.rglob("*"))
+    cures = {source: "holds something else", tmp_path / "run": r"holds .*\(config\.yaml\).*empty folder"}
+    cures |= dict.fromkeys((tmp_path / "file", tmp_path / "file" / "out"), "no folder can be made")
+    for out, message in cures.items():
+        with pytest.raises(ConfigError, match=message):
+            _prepare(source, out)
+    assert sorted(source.rglob("*")) == before
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
 def test_without_an_encoder(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str, mode: str) -> None:
         raise av.codec.codec.UnknownCodecError(name)

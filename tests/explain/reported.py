@@ -59,7 +59,7 @@ class ManyClips(TestedRun):
         return NoiseVideos()
 
 
-def open_with_many_clips(run, *, num_classes, per_class):
+def open_with_many_clips(run, *, num_classes, per_class, size=32):
     """The run with an untrained network of so many classes, and tests made up as of one that sees order."""
     tested = open_tested_run(run, orders=(), workers=0)
     folder = tested.directory / f"of-{num_classes}-classes"
@@ -70,5 +70,9 @@ def open_with_many_clips(run, *, num_classes, per_class):
     reverse = replace(draw_scores(num_classes, per_class, share=0.1, seed=2), order="reverse")
     shuffle = replace(draw_scores(num_classes, per_class, share=0.3, seed=3), order="shuffle")
     tests = {"forward": forward, "reverse": reverse, "shuffle": shuffle}
+    spec = replace(tested.protocol.input, size=(size, size))
+    protocol = replace(tested.protocol, num_frames=8, input=spec)
     values = {name: getattr(tested, name) for name in tested.__dataclass_fields__}
-    return ManyClips(**{**values, "folder": folder, "tests": tests, "space": forward.space})
+    return ManyClips(
+        **{**values, "folder": folder, "protocol": protocol, "tests": tests, "space": forward.space}
+    )

@@ -130,7 +130,7 @@ def test_command_writes_one_page_with_everything(run, tmp_path, capsys) -> None:
 
 
 def test_thousand_clips_of_400_classes_weigh_less_than_10_mb(run, tmp_path) -> None:
-    tested = open_with_many_clips(run, num_classes=400, per_class=3)
+    tested = open_with_many_clips(run, num_classes=400, per_class=3, size=224)
     options = ReportOptions(latency=False, doctor="none")
     page = write_report({"TSN": tested}, tmp_path / "report.html", options=options)
     assert len(tested.scores.ids) == 1200

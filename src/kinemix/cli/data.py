@@ -6,11 +6,11 @@ Imports stand inside the functions, so that ``--help`` answers before torch is l
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kinemix.cli import VERBS
 from kinemix.cli.options import Options
+from kinemix.cli.outputs import check_file, write_file
 from kinemix.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def run_data(words: list[str]) -> int:
     options.add("--missing", str | None, about="file to write the paths of missing videos to")
     options.add("--format", Literal["table", "json"], "table", about="of the output")
     given = options.parse(words)
+    check_file(given.missing)
     if given.WHAT == "list":
         return _list(given.format)
     if given.NAME is None:
@@ -46,7 +47,7 @@ def run_data(words: list[str]) -> int:
 
     census = take_census(kind, given.ROOT, root=given.root, split=given.split)
     if given.missing:
-        Path(given.missing).write_text("".join(f"{path}\n" for path in census.missing), encoding="utf-8")
+        write_file(given.missing, "".join(f"{path}\n" for path in census.missing))
     _print_census(census, given.format)
     return 0 if census.complete else INCOMPLETE
 

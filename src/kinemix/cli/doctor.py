@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kinemix.cli import VERBS
 from kinemix.cli.options import Options
+from kinemix.cli.outputs import check_file, write_file
 from kinemix.config import DataConfig, from_dict
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run_doctor(words: list[str]) -> int:
     values = {name: getattr(given, name) for name in names}
     config = from_dict(DataConfig, {"source": given.DATA, "max_missing": 1.0, **values})
     for file in (given.html, given.json):
-        _refuse_folder(file)
+        check_file(file)
 
     from kinemix.data.doctor import examine_collection
     from kinemix.engine.progress import CountBar
@@ -86,21 +87,14 @@ def run_doctor(words: list[str]) -> int:
         if given.json == "-":
             print(text)
         else:
-            Path(given.json).write_text(text + "\n", encoding="utf-8")
+            write_file(given.json, text)
     if given.html:
         from kinemix.explain.doctor_page import make_page
 
-        Path(given.html).write_text(make_page(examination), encoding="utf-8")
+        write_file(given.html, make_page(examination))
     if given.json != "-":
         _print(examination)
     return HARMFUL if examination.harmful else 0
-
-
-def _refuse_folder(file: str | None) -> None:
-    from kinemix.errors import ConfigError
-
-    if file and file != "-" and not Path(file).absolute().parent.is_dir():
-        raise ConfigError(f"{file}: its folder does not exist: make it first")
 
 
 def _print(examination: "Examination") -> None:

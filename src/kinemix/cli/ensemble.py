@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kinemix.cli import VERBS
 from kinemix.cli.options import Options
+from kinemix.cli.outputs import check_file
 from kinemix.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 def run_ensemble(words: list[str]) -> int:
     """``kinemix ensemble RUN_OR_SCORES...``."""
     given = _declare().parse(words)
+    for file in (given.out, given.submission):
+        check_file(file)
     if given.weights is not None and given.search_on is not None:
         raise ConfigError("--weights and --search_on: give one of them")
 

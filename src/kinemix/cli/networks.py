@@ -3,11 +3,11 @@
 import json
 from dataclasses import asdict
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kinemix.cli import VERBS
 from kinemix.cli.options import Options
+from kinemix.cli.outputs import check_file, write_file
 from kinemix.config import TrainConfig, from_dict
 from kinemix.errors import ConfigError
 
@@ -20,6 +20,7 @@ Papers = Literal["all", "mixtconv", "gsm", "ctm", "mtnet", "x3d"]
 def run_complexity(words: list[str]) -> int:
     """``kinemix complexity MODEL...``, or ``--papers``."""
     given = _declare_complexity().parse(_fill_in(words))
+    check_file(given.markdown)
     if bool(given.MODELS) == (given.papers is not None):
         raise ConfigError("name one model or more, or --papers: kinemix complexity tsm_resnet50")
     if given.papers is not None:
@@ -49,6 +50,7 @@ def run_list(words: list[str]) -> int:
     options.add("--markdown", str | None, about="with --support: write a page instead of a table")
     options.add("--format", Literal["table", "json"], "table", about="of the output")
     given = options.parse(_fill_in(words))
+    check_file(given.markdown)
     if given.papers is not None and given.support:
         raise ConfigError("--papers and --support: give one of them")
     if given.support:
@@ -177,7 +179,8 @@ def _compare_papers(paper: str, markdown: str | None, form: str) -> int:
     with CountBar("counting", total=len(rows)) as bar:
         compared = compare_rows(rows, progress=bar.reach)
     if markdown is not None:
-        _write(markdown, write_fidelity(compared))
+        write_file(markdown, write_fidelity(compared))
+        print(markdown)
     elif form == "json":
         print(json.dumps([describe_comparison(c) for c in compared], indent=2, ensure_ascii=False))
     else:
@@ -199,7 +202,8 @@ def _try_networks(pattern: str, markdown: str | None, form: str) -> int:
     with CountBar("trying networks", total=len(names)) as bar:
         matrix = check_networks(names, progress=bar.reach)
     if markdown is not None:
-        _write(markdown, write_support(matrix))
+        write_file(markdown, write_support(matrix))
+        print(markdown)
     elif form == "json":
         print(
             json.dumps({name: [asdict(answer) for answer in row] for name, row in matrix.items()}, indent=2)
@@ -232,13 +236,3 @@ def _describe_house(pattern: str) -> dict[str, Any]:
         "nicknames": {name: full for name, full in NICKNAMES.items() if fnmatch(name, pattern)},
         "datasets": [name for name in DATASETS.names() if fnmatch(name, pattern)],
     }
-
-
-def _write(file: str, text: str) -> None:
-    from kinemix.atomic import write_atomically
-
-    path = Path(file)
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"{file}: there is no folder {path.parent}: make it first")
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-    print(file)

@@ -19,6 +19,7 @@ from kinemix.cli.explain import run_explain as run_explain
 from kinemix.cli.networks import run_complexity as run_complexity
 from kinemix.cli.networks import run_list as run_list
 from kinemix.cli.options import Options
+from kinemix.cli.outputs import check_file
 from kinemix.cli.prepare import run_prepare as run_prepare
 from kinemix.cli.recipes import run_recipes as run_recipes
 from kinemix.cli.report import run_report as run_report
@@ -60,6 +61,7 @@ def run_test(words: list[str]) -> int:
     options.add("--submission", str | None, about="file for the EPIC-Kitchens-55 challenge, written as well")
     options.add_overrides(DataConfig, _DATA_OPTIONS, group="data")
     given = options.parse(words)
+    check_file(given.submission)
     chosen = [order for order in ("reverse", "shuffle", "single") if getattr(given, order)]
     if len(chosen) > 1:
         raise ConfigError(f"--{chosen[0]} and --{chosen[1]}: give one of them")

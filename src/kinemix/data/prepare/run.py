@@ -107,7 +107,8 @@ def prepare_dataset(
         progress: called with the numbers of clips done and of all.
 
     Raises:
-        ConfigError: an option is out of range or contradicts what is in ``out``; no encoder.
+        ConfigError: an option is out of range or contradicts what is in ``out``; that holds something else, or
+            cannot be made; no encoder.
         DataError: the source cannot be read; too many clips cannot; ``out`` is damaged.
     """
     settings = settings or Settings()
@@ -138,6 +139,7 @@ def prepare_dataset(
     if (folder / FACTS_NAME).exists():
         _check_finished(folder, plan)
     else:
+        _check_place(folder)
         work = _Preparation(folder, rows, settings, plan=plan, max_unreadable=max_unreadable)
         named, path = locate_source(source)
         with _lock(folder), work.open_journal():
@@ -338,6 +340,21 @@ def _describe_listing(listing: Listing, kind: type[Dataset]) -> dict[str, Any]:
             "many_shot": dict(listing.many_shot),
         },
     }
+
+
+def _check_place(folder: Path) -> None:
+    """Nothing but a preparation may be there: what it makes would lie among other people's files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"{folder}: no folder can be made there ({error.strerror}): choose another OUT"
+        ) from error
+    names = sorted(path.name for path in folder.iterdir())
+    if names and UNFINISHED_NAME not in names:
+        raise ConfigError(
+            f"{folder}: holds something else already ({names[0]}): give a new or empty folder as OUT"
+        )
 
 
 @contextlib.contextmanager
