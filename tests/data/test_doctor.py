@@ -1,6 +1,7 @@
 """The doctor on collections with planted faults: each is found, as bad as it is, and nothing else is."""
 
 import csv
+import gc
 import json
 import os
 import shutil
@@ -451,6 +452,32 @@ def test_a_defect_in_a_worker_is_raised_not_swallowed() -> None:
 
     with pytest.raises(RuntimeError, match="a defect"):
         list(call_bounded(fail, [1, 2, 3], workers=2, limit=10))
+
+
+class Dropped:
+    """Something in a cycle, which only the collector ends; it tells in which process."""
+
+    def __init__(self, told: Path) -> None:
+        self.told, self.itself = told, self
+
+    def __del__(self) -> None:
+        with self.told.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+def test_workers_leave_alone_what_the_main_process_has_dropped(tmp_path: Path) -> None:
+    gc.disable()
+    try:
+        Dropped(tmp_path / "told")
+        outcomes = list(
+            call_bounded(lambda generation: gc.collect(generation) >= 0, [2, 2], workers=1, limit=60)
+        )
+        assert [outcome.value for outcome in outcomes] == [True, True]
+        assert not (tmp_path / "told").exists()
+    finally:
+        gc.enable()
+    gc.collect()
+    assert (tmp_path / "told").read_text() == f"{os.getpid()}\n"
 
 
 def test_a_slow_video_is_examined_in_part(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ themselves.
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import signal
@@ -300,6 +301,8 @@ def _start_worker(worker: int) -> None:
     Ctrl-C goes to the whole process group, a scheduler's SIGTERM to every process of a job. A worker in a group of
     its own that heeds neither lives on until the main process has saved and lets it go, or has died.
     """
+    # What the parent left to its collector (loaders that are over) is the parent's to end, not this process's.
+    gc.freeze()
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -5,6 +5,7 @@ worker does one call at a time under a deadline; one that passes it is killed, o
 new worker takes its place. The standard executors cannot end a running call, which is why this is not one.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -141,6 +142,8 @@ def _explain_exit(code: int | None) -> str:
 def _serve(connection: Connection, other_end: Connection, call: Callable[[Any], Any]) -> None:
     """In a worker: answer until the pipe closes. Whether to stop on Ctrl-C is the main process's business."""
     other_end.close()
+    # What the parent left to its collector (loaders that are over) is the parent's to end, not this process's.
+    gc.freeze()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
