@@ -74,6 +74,18 @@ def test_saving_again_leaves_two_files(tmp_path: Path) -> None:
     assert loaded.backbone.get_submodule(one.classifier).bias.eq(1).all()
 
 
+def test_what_a_killed_save_left_goes_with_the_next(tmp_path: Path, model: VideoModel) -> None:
+    for name in (".saving-0123456789abcdef", ".tmpyEPUSx", "model-0123456789abcdef.safetensors"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "notes.tmp").write_bytes(b"the user's")
+    save_checkpoint(tmp_path, model=model, metadata={})
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model.json",
+        "notes.tmp",
+        weights_in(tmp_path).name,
+    }
+
+
 def test_shared_weights_and_channels_last(tmp_path: Path, model: VideoModel) -> None:
     tied = make().to(memory_format=torch.channels_last)
     tied.backbone.layer1[1].conv2.weight = tied.backbone.layer1[0].conv2.weight

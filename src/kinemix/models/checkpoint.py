@@ -216,9 +216,14 @@ def _hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_SAFETENSORS_OWN = ".tmp??????"
+"""The file that safetensors itself writes to before it has the name that it was given; a killed process leaves it."""
+
+
 def _remove_other_weights(folder: Path, *, keep: str) -> None:
     """Remove what earlier saves left; losing this race against a reader or a closed folder is harmless."""
-    for path in [*folder.glob("model-*.safetensors"), *folder.glob(".saving-*")]:
-        if path.name != keep:
-            with suppress(OSError):
-                path.unlink()
+    for pattern in ("model-*.safetensors", ".saving-*", _SAFETENSORS_OWN):
+        for path in folder.glob(pattern):
+            if path.name != keep:
+                with suppress(OSError):
+                    path.unlink()
