@@ -97,7 +97,11 @@ X3D_S = [(3, 54, 24), (5, 108, 48), (11, 216, 96), (7, 432, 192)]
 
 
 class Published:
-    """A random state dictionary under the names of one code base, and the network that it means, written out."""
+    """A random state dictionary under the names of one code base, and the network that it means, written out.
+
+    The state is of single precision, as in published files; the network computes in double, so that what is left
+    of a comparison is no rounding.
+    """
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -112,15 +116,16 @@ class Published:
             fan_in = max(1, torch.Size(shape[1:]).numel())
             value = torch.randn(shape, generator=self.random) * (2 / fan_in) ** 0.5
             self.state[key] = torch.rand(shape, generator=self.random) + 0.5 if positive else value
-        return self.state[key]
+        return self.state[key].double()
+
+    def small(self, key: str, width: int) -> Tensor:
+        self.state[key] = (self.tensor(key, width) * 0.1).float()
+        return self.state[key].double()
 
     def norm(self, x: Tensor, path: str) -> Tensor:
         width = x.shape[1]
         weight = self.tensor(f"{path}.weight", width, positive=True)
-        bias = self.tensor(f"{path}.bias", width) * 0.1
-        self.state[f"{path}.bias"] = bias
-        mean = self.tensor(f"{path}.running_mean", width) * 0.1
-        self.state[f"{path}.running_mean"] = mean
+        bias, mean = (self.small(f"{path}.{name}", width) for name in ("bias", "running_mean"))
         var = self.tensor(f"{path}.running_var", width, positive=True)
         self.state[f"{path}.num_batches_tracked"] = torch.tensor(7)
         shape = (1, width, 1, 1, 1)
@@ -168,7 +173,7 @@ class Published:
         temporal = self.tensor(
             self.name("blocks.0.conv.conv_xy", "s1.pathway0_stem.conv") + ".weight", 24, 1, 5, 1, 1
         )
-        x = F.conv3d(clip, spatial, stride=(1, 2, 2), padding=(0, 1, 1))
+        x = F.conv3d(clip.double(), spatial, stride=(1, 2, 2), padding=(0, 1, 1))
         x = F.conv3d(x, temporal, padding=(2, 0, 0), groups=24)
         x = self.norm(x, self.name("blocks.0.norm", "s1.pathway0_stem.bn")).clamp(min=0)
         for stage, (depth, inner, out) in enumerate(X3D_S):
@@ -197,8 +202,9 @@ def test_x3d_with_published_weights(code: str, wrapped: bool, tmp_path: Path) ->
         "x3d_s", num_classes=400, pretrained=True, backbone_options={"weights": str(file)}
     ).eval()
     with torch.no_grad():
-        error = (model(clip) - expected).abs().max()
-    assert error < 1e-4 * expected.std()
+        error = (copy.deepcopy(model).double()(clip.double()) - expected).abs().max()
+    # The norm that stands in for PyTorchVideo's missing one is 1 up to single precision; the others are exact.
+    assert error < 5e-6 * expected.std()
     other = kinemix.create_model(
         "x3d_s", num_classes=5, pretrained=True, backbone_options={"weights": str(file)}, color="gray"
     )
