@@ -10,7 +10,8 @@
     optim, freeze    who learns how fast, and who does not
     weight_average   the mean of the weights
     objective        logits and labels to a loss
-    launch           devices, processes  logbook, progress, unreadable, interrupt
+    watch            what is told about a run: progress (the bar), logbook
+    launch           devices, processes  unreadable, interrupt
     measure          a finished run, tested
     trial            one run and its tests, done once    campaign    many trials, several at once
     each_split       all splits of a dataset             ablation    a paper's table (ablation_plan, ablation_report)

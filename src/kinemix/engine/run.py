@@ -1,13 +1,12 @@
-"""A run under way: how it is told about, validated, saved, and taken up again."""
+"""A run under way: opened or taken up again, walked through epoch by epoch, validated and saved."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric import Fabric
 
 from kinemix.data.annotations import Annotations
@@ -15,16 +14,15 @@ from kinemix.data.dataset import Batch
 from kinemix.engine.checkpoints import Checkpoints
 from kinemix.engine.interrupt import Interrupted, StopWish
 from kinemix.engine.launch import do_first, gather
-from kinemix.engine.logbook import Logbook, Step
+from kinemix.engine.logbook import Step
 from kinemix.engine.parts import Parts
-from kinemix.engine.progress import ProgressBar
 from kinemix.engine.run_directory import open_run_directory
 from kinemix.engine.schedule import count_epochs, rate_at, scale_rate
 from kinemix.engine.step_guard import StepGuard
 from kinemix.engine.training_state import Position, restore_rng_state_, seed_generators_
 from kinemix.engine.unreadable import UnreadableList
 from kinemix.engine.validation import validate
-from kinemix.evaluate.metrics import AnyMetrics
+from kinemix.engine.watch import Watch
 from kinemix.evaluate.scores import Scores
 
 
@@ -61,21 +59,26 @@ class Run:
         self._lr = scale_rate(self.config.optim, processes=fabric.world_size)
         with ExitStack() as stack:  # lets go of everything if one of the steps fails
             self.directory = self._open_directory(stack)
-            self._log: Logbook | None = None
-            self._checkpoints = Checkpoints(fabric, parts, self.directory, before_saving=self._flush_log)
+            self._checkpoints = Checkpoints(
+                fabric, parts, self.directory, before_saving=lambda: self._watch.flush()
+            )
             resumed = self.config.resume and self._restore()
-            first = fabric.is_global_zero
-            at = self.position if resumed else None
-            if first:
-                self._log = stack.enter_context(Logbook(self.directory, resume_at=at))
-            self._bar = stack.enter_context(
-                ProgressBar(total=sum(self._steps), done=self.position.iteration, quiet=quiet or not first)
+            self._watch = stack.enter_context(
+                Watch(
+                    fabric,
+                    parts,
+                    self.directory,
+                    position=self.position,
+                    total=sum(self._steps),
+                    resumed=resumed,
+                    quiet=quiet,
+                )
             )
             self._unreadable = UnreadableList(
                 self.directory / "unreadable.csv",
                 total=len(self.splits.train) + len(self.splits.val),
                 limit=self.config.data.max_unreadable,
-                write=first,
+                write=fabric.is_global_zero,
             )
             self.guard = StepGuard(
                 fabric,
@@ -87,7 +90,12 @@ class Run:
                 rate=self.rate,
                 saved_iteration=lambda: self._checkpoints.saved_iteration,
             )
-            self._introduce(resumed)
+            self._watch.introduce(
+                is_over=self.is_over(),
+                rate=self._lr,
+                position=self.position,
+                notices=(*self.splits.notices, *self._checkpoints.notices),
+            )
             self._stack = stack.pop_all()
 
     def __enter__(self) -> "Run":
@@ -156,29 +164,9 @@ class Run:
 
     def note_step(self, step: Step) -> None:
         """Log it and move the bar."""
-        position, clips = self.position, step.clips * self.fabric.world_size
         self.guard.begin_step()
-        share = step.waiting / step.seconds
-        epoch = position.epoch + position.batch / self.num_batches
-        if self._log is not None:
-            self._log.write(
-                "train",
-                iteration=position.iteration,
-                epoch=round(epoch, 6),
-                **step.losses,
-                rate=step.rate,
-                gradient_norm=step.gradient_norm,
-                clips_per_second=round(clips / step.seconds, 3),
-                waiting=round(share, 4),
-            )
-        self._bar.advance(
-            epoch=position.epoch + 1,
-            epochs=self.config.optim.epochs,
-            loss=step.losses["loss"],
-            clips=clips,
-            seconds=step.seconds,
-            waiting=step.waiting,
-        )
+        epoch = self.position.epoch + self.position.batch / self.num_batches
+        self._watch.note_step(step, position=self.position, epoch=epoch)
 
     def end_epoch(self) -> None:
         """Save, validate if it is time to, save what came of it, and tell how it went.
@@ -192,7 +180,7 @@ class Run:
         """
         position, optim = self.position, self.config.optim
         number = position.epoch + 1
-        line = f"epoch {number}/{optim.epochs}  {self._sum_up_training()}"
+        line = f"epoch {number}/{optim.epochs}  {self._watch.sum_up_training(position)}"
         every = self.config.validate_every
         due = every is not None and (number == optim.epochs or number % every == 0)
         scores = self._validate() if due else None
@@ -200,7 +188,7 @@ class Run:
         position.end_epoch()
         if scores is not None and metrics is not None:
             line += f"  validation {metrics.describe()} ({scores.describe_protocol()})"
-            self._log_validation(scores, metrics)
+            self._watch.note_validation(scores, metrics, position=position)
             # Of equals the later one: it has been trained for longer.
             if position.best is None or metrics.headline > position.best:
                 position.improved = position.epoch
@@ -210,9 +198,9 @@ class Run:
             waited, patience = position.epoch - (position.improved or 0), self.config.patience
             position.stopped = patience is not None and waited >= patience
         self._checkpoints.save_last(position, metrics)
-        self._bar.say(line)
+        self._watch.say(line)
         if position.stopped:
-            self._bar.say(f"no better validation for {waited} epochs: the run ends here (patience)")
+            self._watch.say(f"no better validation for {waited} epochs: the run ends here (patience)")
         self._tell_unreadable()
 
     def is_save_due(self) -> bool:
@@ -227,7 +215,7 @@ class Run:
         """One line for whoever stopped the run."""
         return self._checkpoints.tell_how_to_resume(self.position.iteration)
 
-    # ---------------------------------------------------------------------------------------- opening, telling
+    # ------------------------------------------------------------------------------------ opening, validating
 
     def _restore(self) -> bool:
         """Go back to the last checkpoint, if the run has come to one."""
@@ -238,10 +226,6 @@ class Run:
         # At the start of an epoch the generators are seeded anew; only within one their state matters.
         self._rng = rng if self.position.batch else None
         return True
-
-    def _flush_log(self) -> None:
-        if self._log is not None:
-            self._log.flush()
 
     def _open_directory(self, stack: ExitStack) -> Path:
         def open_first() -> Path:
@@ -261,7 +245,7 @@ class Run:
             return None
         if self._checkpoints.saved_iteration != self.position.iteration:
             self.save_last()
-        self._bar.show("validating")
+        self._watch.show("validating")
         scores = validate(self.fabric, self._parts, loader, on_batch=self._stop_if_asked)
         self._unreadable.add(scores.unreadable)
         return scores
@@ -271,66 +255,16 @@ class Run:
         if self._stop.requested and self.fabric.world_size == 1:
             raise Interrupted(self.tell_how_to_resume())
 
-    def _log_validation(self, scores: Scores, metrics: AnyMetrics) -> None:
-        if self._log is not None:
-            logits, labels = torch.from_numpy(scores.logits), torch.from_numpy(scores.labels)
-            self._log.write(
-                "val",
-                iteration=self.position.iteration,
-                epoch=self.position.epoch,
-                **self.objective.plain().loss(logits, labels).values(),
-                **metrics.summary(),
-                protocol=scores.describe_protocol(),
-            )
-
-    def _sum_up_training(self) -> str:
-        """Mean losses and accuracies over the epoch's clips, of all processes, in words."""
-        parts = gather(self.fabric, self.position)
-        clips = max(sum(part.clips for part in parts), 1)
-        losses = _add_up([part.losses for part in parts])
-        right = _add_up([part.right for part in parts])
-        told = [f"{name.replace('_', ' ')} {total / clips:.4f}" for name, total in losses.items()]
-        told += [f"training {name} {count / clips:.1%}" for name, count in right.items()]
-        return "  ".join(told)
-
-    def _introduce(self, resumed: bool) -> None:
-        for notice in (*self.splits.notices, *self._checkpoints.notices):
-            self._bar.say(f"note: {notice}")
-        if self.is_over():
-            option = "patience" if self.position.stopped else "optim.epochs"
-            self._bar.say(
-                f"nothing left to do: {self.position.epoch} of {self.config.optim.epochs} epochs are done in "
-                f"{self.directory}; to train for longer, start a new run with more {option}"
-            )
-            return
-        if (transfer := self._parts.transfer) is not None:
-            self._bar.say(f"note: {transfer.describe()}")
-        if (lr_batch := self.config.optim.lr_batch) is not None:
-            self._bar.say(
-                f"learning rate {self._lr:g}: optim.lr {self.config.optim.lr:g} is meant for {lr_batch} clips"
-            )
-        train, val = len(self.splits.train), len(self.splits.val)
-        begin = f"resuming after step {self.position.iteration}" if resumed else "training"
-        self._bar.say(
-            f"{begin}: {self.config.model}, {self.splits.space.describe()}, {train} videos, "
-            f"{val} held out; everything goes to {self.directory}"
-        )
-
     def _tell_unreadable(self) -> None:
         for reasons in gather(self.fabric, self._unreadable.reasons):
             self._unreadable.add(reasons.items())
         if news := self._unreadable.take_news():
-            self._bar.say(f"note: {news}")
+            self._watch.say(f"note: {news}")
 
 
 def seed_of_epoch(seed: int, epoch: int, rank: int) -> int:
     """What torch's generators start from in an epoch of one process; dropout draws from them."""
     return seed + 1_000_003 * (epoch + 1) + 7919 * rank
-
-
-def _add_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
 def _list_samples(annotations: Annotations) -> Iterator[tuple[str, str, str]]:

@@ -1,0 +1,161 @@
+"""What is told about a run while it goes: to people on the bar, to programs in the logbook."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from kinemix.engine.launch import gather
+from kinemix.engine.logbook import Logbook, Step
+from kinemix.engine.parts import Parts
+from kinemix.engine.progress import ProgressBar
+from kinemix.engine.training_state import Position
+from kinemix.evaluate.metrics import AnyMetrics
+from kinemix.evaluate.scores import Scores
+
+
+class Watch:
+    """Bar and logbook of a run; use it in a ``with`` block.
+
+    Every process has one, because sums are over all of them; that of the first alone speaks and writes.
+
+    Args:
+        fabric: launched.
+        parts: what the run is made of.
+        directory: of the run.
+        position: how far the run has come.
+        total: steps of the optimizer in the run.
+        resumed: whether the run goes on from a checkpoint.
+        quiet: show no bar and say nothing.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        parts: Parts,
+        directory: Path,
+        *,
+        position: Position,
+        total: int,
+        resumed: bool,
+        quiet: bool = False,
+    ) -> None:
+        self._fabric, self._parts, self._config = fabric, parts, parts.config
+        self._directory, self._resumed = directory, resumed
+        first = fabric.is_global_zero
+        self._log = Logbook(directory, resume_at=position if resumed else None) if first else None
+        self._bar = ProgressBar(total=total, done=position.iteration, quiet=quiet or not first)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Watch":
+        with ExitStack() as stack:
+            if self._log is not None:
+                stack.enter_context(self._log)
+            stack.enter_context(self._bar)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.say(line)
+
+    def show(self, what: str) -> None:
+        """Say on the bar itself what is going on."""
+        self._bar.show(what)
+
+    def flush(self) -> None:
+        """Wait until all that was logged is on the disk."""
+        if self._log is not None:
+            self._log.flush()
+
+    def introduce(self, *, is_over: bool, rate: float, position: Position, notices: Sequence[str]) -> None:
+        """Say what the run is, or that nothing of it is left to do.
+
+        Args:
+            is_over: whether that is so.
+            rate: learning rate after warm-up.
+            position: how far the run has come.
+            notices: what the user should know about it.
+        """
+        splits, config = self._parts.splits, self._config
+        for notice in notices:
+            self.say(f"note: {notice}")
+        if is_over:
+            option = "patience" if position.stopped else "optim.epochs"
+            self.say(
+                f"nothing left to do: {position.epoch} of {config.optim.epochs} epochs are done in "
+                f"{self._directory}; to train for longer, start a new run with more {option}"
+            )
+            return
+        if (transfer := self._parts.transfer) is not None:
+            self.say(f"note: {transfer.describe()}")
+        if (lr_batch := config.optim.lr_batch) is not None:
+            self.say(f"learning rate {rate:g}: optim.lr {config.optim.lr:g} is meant for {lr_batch} clips")
+        begin = f"resuming after step {position.iteration}" if self._resumed else "training"
+        self.say(
+            f"{begin}: {config.model}, {splits.space.describe()}, {len(splits.train)} videos, "
+            f"{len(splits.val)} held out; everything goes to {self._directory}"
+        )
+
+    def note_step(self, step: Step, *, position: Position, epoch: float) -> None:
+        """Log it and move the bar.
+
+        Args:
+            step: of this process.
+            position: behind it.
+            epoch: epochs so far, as a fraction.
+        """
+        clips = step.clips * self._fabric.world_size
+        if self._log is not None:
+            self._log.write(
+                "train",
+                iteration=position.iteration,
+                epoch=round(epoch, 6),
+                **step.losses,
+                rate=step.rate,
+                gradient_norm=step.gradient_norm,
+                clips_per_second=round(clips / step.seconds, 3),
+                waiting=round(step.waiting / step.seconds, 4),
+            )
+        self._bar.advance(
+            epoch=position.epoch + 1,
+            epochs=self._config.optim.epochs,
+            loss=step.losses["loss"],
+            clips=clips,
+            seconds=step.seconds,
+            waiting=step.waiting,
+        )
+
+    def note_validation(self, scores: Scores, metrics: AnyMetrics, *, position: Position) -> None:
+        """Log what was measured at the end of an epoch that is counted as done."""
+        if self._log is not None:
+            logits, labels = torch.from_numpy(scores.logits), torch.from_numpy(scores.labels)
+            self._log.write(
+                "val",
+                iteration=position.iteration,
+                epoch=position.epoch,
+                **self._parts.objective.plain().loss(logits, labels).values(),
+                **metrics.summary(),
+                protocol=scores.describe_protocol(),
+            )
+
+    def sum_up_training(self, position: Position) -> str:
+        """Mean losses and accuracies over the epoch's clips, of all processes, in words."""
+        parts = gather(self._fabric, position)
+        clips = max(sum(part.clips for part in parts), 1)
+        losses = _add_up([part.losses for part in parts])
+        right = _add_up([part.right for part in parts])
+        told = [f"{name.replace('_', ' ')} {total / clips:.4f}" for name, total in losses.items()]
+        told += [f"training {name} {count / clips:.1%}" for name, count in right.items()]
+        return "  ".join(told)
+
+
+def _add_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
