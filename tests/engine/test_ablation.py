@@ -179,6 +179,28 @@ def test_folds_are_pooled_by_video_and_shared_networks_run_once(tmp_path):
     assert any("MTNet_M RNN is one network with MTNet_S RNN here" in remark for remark in list_remarks(table))
 
 
+def test_a_figure_that_no_test_measures_is_told_before_anything_is_trained(motion, tmp_path, capsys):
+    out = tmp_path / "table"
+    words = [
+        "ablate",
+        "mixtconv",
+        "3",
+        str(motion),
+        "--backbone",
+        "resnet18",
+        "--size",
+        "32",
+        "--out",
+        str(out),
+    ]
+    assert main([*words, "--figure", "top2"]) == 2
+    assert (
+        "figure is 'top2': a test on these data does not measure that: did you mean"
+        in capsys.readouterr().err
+    )
+    assert not out.exists()
+
+
 def test_a_real_table_and_nothing_twice(config, motion, monkeypatch, capsys):
     words = ["ablate", "mixtconv", "3", str(motion), "--backbone", "resnet18", "--size", "32"]
     words += ["--backbone_options", json.dumps(SMALL), "--protocol.num_frames", "4", "--data.workers", "0"]

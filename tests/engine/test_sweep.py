@@ -238,3 +238,6 @@ def test_a_real_sweep(config, motion, capsys, caplog):
     assert "optim.lr is 'fast': it must be a number" in capsys.readouterr().err
     assert main(["sweep", str(motion), "--over", "optim.rl=1,2"]) == 2
     assert "unknown option '--optim.rl': did you mean 'optim.lr'" in capsys.readouterr().err
+    words = ["sweep", str(motion), "--over", "optim.lr=1,2", "--figure", "verb_top1", "--out", config.out]
+    assert main(words) == 2
+    assert "figure is 'verb_top1': a test on these data does not measure that" in capsys.readouterr().err

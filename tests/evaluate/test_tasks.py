@@ -16,6 +16,7 @@ from kinemix.evaluate.metrics import (
     MultiLabelMetrics,
     TaskMetrics,
     compute_metrics,
+    list_figures,
     measure_many_shot,
     metrics_to_dict,
 )
@@ -80,6 +81,12 @@ def test_each_task_is_measured_by_itself():
     assert told["count"] == 20
     assert told["tasks"]["verb"]["many_shot_classes"] == 2
     assert "many_shot_precision" not in told["tasks"]["noun"]
+
+
+@pytest.mark.parametrize("space", [TASKS, SEVERAL], ids=["tasks", "labels"])
+def test_figures_are_known_before_anything_is_measured(space):
+    assert list_figures(space) == tuple(make_scores(space).metrics().summary())
+    assert list_figures(LabelSpace(class_names=("a", "b"))) == ("top1", "top5", "mean_class")
 
 
 def test_many_shot_precision_and_recall_written_out():

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -81,14 +82,31 @@ def test_unknown_names_suggest_the_nearest(name: str, message: str) -> None:
         ({"placement": "block", "stages": (7,)}, r"stages 1 to 4"),
         ({"num_frames": 0}, r"num_frames is 0"),
         ({"num_classes": 0}, r"num_classes is 0"),
+        ({"num_frames": "a"}, r"num_frames is 'a': it must be a whole number, 1 or more"),
+        ({"num_frames": 2.5}, r"num_frames is 2.5: it must be a whole number"),
+        ({"num_classes": "a"}, r"num_classes is 'a': it must be a whole number, 1 or more"),
+        ({"num_classes": True}, r"num_classes is True: it must be a whole number"),
+        ({"num_classes": {"verb": None}}, r"num_classes of task 'verb' is None: it must be a whole number"),
+        ({"num_classes": {"verb": 0}}, r"num_classes of task 'verb' is 0"),
         ({"dropout": 1.5}, r"dropout is 1.5"),
+        ({"dropout": "a"}, r"dropout is 'a': it must be at least 0"),
         ({"input_size": 0}, r"input_size is \(0, 0\)"),
+        ({"input_size": "ab"}, r"input_size is .*: give one number of pixels, or height and width"),
         ({"backbone_options": {"dept": 3}}, r"'resnet18' does not take these options: .*dept"),
     ],
 )
 def test_bad_options_are_explained(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         kinemix.create_model("tsm_resnet18", **{"num_classes": 2, **options})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    with torch.device("meta"):
+        model = kinemix.create_model("tsm_resnet18", num_classes=np.int64(3), num_frames=np.int32(4))
+    assert json.dumps(model.description["num_classes"]) == "3"
+    assert model.num_frames == 4
+    with pytest.raises(ConfigError, match="num_frames is 'a'"):
+        kinemix.temporalize(model.backbone, "tsm", num_frames="a")
 
 
 def test_tsn_goes_nowhere() -> None:

@@ -157,7 +157,7 @@ def test_single_task_networks_are_as_before():
     [
         (TASKS, "verbs", "no such task: did you mean 'verb'"),
         (12, "verb", "one task only"),
-        ({"verb": 3, "noun": 0}, None, "'noun' has 0"),
+        ({"verb": 3, "noun": 0}, None, "'noun' is 0"),
         ({}, None, "no task"),
     ],
 )

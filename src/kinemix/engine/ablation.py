@@ -9,7 +9,7 @@ from kinemix.config import TrainConfig
 from kinemix.data.views import Order
 from kinemix.engine.ablation_plan import PlannedRow, list_trials, plan_rows
 from kinemix.engine.campaign import Finished, run_trials
-from kinemix.engine.trial import Record, Trial, find_finished
+from kinemix.engine.trial import Record, Trial, check_figure, find_finished
 from kinemix.errors import ConfigError, did_you_mean
 from kinemix.evaluate.agreement import Agreement, compare_orders
 from kinemix.evaluate.fidelity import describe_model
@@ -110,12 +110,13 @@ def run_ablation(
         on_finished: told of each run as it ends.
 
     Raises:
-        ConfigError: a row cannot be built, or runs with other options are in the way.
+        ConfigError: a row cannot be built, no test measures the figure, or runs with other options are in the way.
         Interrupted: after the runs under way were saved.
     """
     if len(set(seeds)) < len(seeds) or not seeds:
         raise ConfigError(f"seeds are {list(seeds)}: give one or more, each once")
     planned = plan_rows(paper, table, config, labels=labels, backbone=backbone)
+    check_figure(figure, config)
     directory = Path(config.out) if config.out else name_directory(paper, table, config)
     orders: tuple[Order, ...] = ("forward", "reverse") if reverse else ("forward",)
     trials = list_trials(

@@ -19,7 +19,7 @@ from kinemix.engine.logbook import read_log
 from kinemix.engine.run_directory import check_same_run
 from kinemix.engine.settle import settle_config
 from kinemix.engine.sweep_space import Axis, apply_values
-from kinemix.engine.trial import Trial
+from kinemix.engine.trial import Trial, check_figure
 from kinemix.errors import ConfigError, KinemixError
 
 Sampler = Literal["tpe", "random", "grid"]
@@ -107,11 +107,13 @@ def run_sweep(
         on_finished: told of each as it ends.
 
     Raises:
-        ConfigError: an option is unknown or out of range, or a sweep with others is in the way.
+        ConfigError: an option is unknown or out of range, no test measures the figure, or a sweep with other
+            options is in the way.
         KinemixError: every trial failed.
         Interrupted: after the runs under way were saved.
     """
     _check(config, axes, trials, sampler)
+    check_figure(figure, config)
     directory = Path(config.out) if config.out else Path("runs") / f"sweep-{Path(config.data.source).stem}"
     search = _Search(
         config, axes, directory=directory, sampler=sampler, pruner=pruner, figure=figure, jobs=jobs

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig, from_dict, to_dict
+from kinemix.data.sources import open_splits
 from kinemix.data.views import Order
 from kinemix.engine.interrupt import Interrupted
 from kinemix.engine.launch import is_first_process
@@ -22,8 +23,9 @@ from kinemix.engine.measure import measure_run
 from kinemix.engine.run_directory import CONFIG_NAME, check_same_run, read_run_config
 from kinemix.engine.settle import settle_config
 from kinemix.engine.train import train
-from kinemix.errors import CheckpointError, KinemixError
+from kinemix.errors import CheckpointError, ConfigError, KinemixError, did_you_mean
 from kinemix.evaluate.complexity import measure_complexity
+from kinemix.evaluate.metrics import list_figures
 from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
 
 FILE_NAME = "trial.json"
@@ -115,6 +117,20 @@ class Record:
     def answers(self, trial: Trial) -> bool:
         """Whether nothing of the trial is left to do."""
         return self.trained and all(self.find(trial, order) for order in trial.orders)
+
+
+def check_figure(figure: str, config: TrainConfig) -> None:
+    """Raise before anything is trained, unless the test of a run with these options measures the figure.
+
+    Raises:
+        ConfigError: it does not.
+        DataError: the data cannot be used.
+    """
+    known = list_figures(open_splits(config.data).space)
+    if figure not in known:
+        raise ConfigError(
+            f"figure is {figure!r}: a test on these data does not measure that: {did_you_mean(figure, known)}"
+        )
 
 
 def find_finished(trial: Trial) -> Record | None:

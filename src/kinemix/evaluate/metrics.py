@@ -123,6 +123,16 @@ class TaskMetrics:
         return list(self.by_task.values())[-1]
 
 
+def list_figures(space: LabelSpace) -> tuple[str, ...]:
+    """Names of all figures that the summary of a test about these classes can have."""
+    if space.multilabel:
+        return ("mean_average_precision",)
+    if space.tasks:
+        return tuple(f"{task}_{name}" for task in space.tasks for name in list_figures(space.pick(task)))
+    many_shot = ("many_shot_precision", "many_shot_recall") if space.many_shot else ()
+    return ("top1", "top5", "mean_class", *many_shot)
+
+
 def measure(logits: NDArray[np.floating], labels: NDArray[Any], space: LabelSpace) -> "AnyMetrics":
     """All figures of one test, whatever is asked.
 

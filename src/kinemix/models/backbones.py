@@ -130,8 +130,8 @@ def create_backbone(
         raise ConfigError(f"{architecture!r} has no published weights {tag!r}: {did_you_mean(name, known)}")
     if num_classes < 1:
         raise ConfigError(f"num_classes is {num_classes}: it must be 1 or more")
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"dropout is {dropout}: it must be at least 0 and below 1")
+    if not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
+        raise ConfigError(f"dropout is {dropout!r}: it must be at least 0 and below 1")
     own = find_networks().get(name)
     made_for: Color = own.input_spec.color if own else "rgb"
     color = made_for if color is None else color
@@ -203,7 +203,7 @@ def resize_spec(spec: InputSpec, input_size: int | Sequence[int] | None) -> Inpu
     if input_size is None:
         return spec
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(size) != 2 or min(size) < 1:
+    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
         raise ConfigError(f"input_size is {size}: give one number of pixels, or height and width")
     return replace(spec, size=size)
 

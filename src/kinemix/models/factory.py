@@ -7,6 +7,7 @@ itself, so its own name is a model's name as well.
 
 import copy
 import inspect
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from difflib import get_close_matches
@@ -90,12 +91,14 @@ def create_model(
     """
     module_class, backbone_name = parse_name(name)
     options, plan_options = _split_options(module_class, options)
-    tasks = None if isinstance(num_classes, int) else _check_tasks(num_classes)
+    tasks = _check_tasks(num_classes) if isinstance(num_classes, Mapping) else None
+    count = _read_count("num_classes", num_classes) if tasks is None else sum(tasks.values())
+    num_frames = _read_count("num_frames", num_frames)
     if task_bias is not None and tasks is None:
         raise ConfigError(f"task_bias is {task_bias!r}: there is one task only: leave it out")
     backbone = create_backbone(
         backbone_name,
-        num_classes=num_classes if isinstance(num_classes, int) else sum(num_classes.values()),
+        num_classes=count,
         num_frames=num_frames,
         pretrained=pretrained,
         input_size=input_size,
@@ -105,7 +108,7 @@ def create_model(
     )
     description = {
         "name": name,
-        "num_classes": num_classes if tasks is None else tasks,
+        "num_classes": count if tasks is None else tasks,
         **({} if tasks is None else {"task_bias": task_bias}),
         "num_frames": num_frames,
         "input_size": list(backbone.input_spec.size),
@@ -160,6 +163,7 @@ def temporalize(
             "a name to create_model"
         )
     module_class = module if isinstance(module, type) else find_module(module)
+    num_frames = _read_count("num_frames", num_frames)
     options, plan_options = _split_options(module_class, options)
     spec = resize_spec(read_input_spec(backbone, color), input_size)
     takes_clips = any(isinstance(layer, nn.Conv3d) for layer in backbone.modules())
@@ -312,8 +316,6 @@ def _insert(
     tasks: Mapping[str, int] | None = None,
     task_bias: str | None = None,
 ) -> VideoModel:
-    if num_frames < 1:
-        raise ConfigError(f"num_frames is {num_frames}: it must be 1 or more")
     network, spec = backbone.network, backbone.input_spec
     trace = trace_network(
         network,
@@ -353,14 +355,28 @@ def _insert(
     )
 
 
+def _read_count(name: str, value: Any) -> int:
+    """A whole number of 1 or more, NumPy's and torch's too.
+
+    Raises:
+        ConfigError: it is none; the message begins with ``name``.
+    """
+    try:
+        count = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = None
+    if count is None:
+        raise ConfigError(f"{name} is {value!r}: it must be a whole number, 1 or more")
+    if count < 1:
+        raise ConfigError(f"{name} is {value}: it must be 1 or more")
+    return count
+
+
 def _check_tasks(tasks: Mapping[str, int]) -> dict[str, int]:
     """Number of classes by task, as it was given."""
-    for task, count in tasks.items():
-        if count < 1:
-            raise ConfigError(f"num_classes: task {task!r} has {count}: it must be 1 or more")
     if not tasks:
         raise ConfigError("num_classes: no task: give a number, or name one or more")
-    return dict(tasks)
+    return {task: _read_count(f"num_classes of task {task!r}", count) for task, count in tasks.items()}
 
 
 def _check_one_classifier(network: nn.Module) -> None:
