@@ -19,6 +19,7 @@ import torch
 from kinemix.config import AugmentConfig, DataConfig, InputSpec, Protocol
 from kinemix.data import Annotations, Batch, TrainLoader, build_train_loader, open_splits
 from kinemix.data.catalog.motion import make_motion
+from kinemix.data.order import Key
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
         compare(open_splits(DataConfig(source=arguments.data, group_by=None)).train, arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
-        made = make_motion(folder, grade="easy", train_per_class=8, val_per_class=1, size=112, num_frames=48)
+        made = make_motion(folder, grade="easy", train_per_class=8, val_per_class=1, size=256, num_frames=48)
         compare(open_splits(DataConfig(source=str(made))).train, arguments)
 
 
@@ -99,7 +100,7 @@ def _decode(loader: TrainLoader, indices: range, epoch: int, ready: object) -> N
     torch.set_num_threads(1)
     ready.wait()  # type: ignore[attr-defined]
     for index in indices:
-        loader.dataset[epoch, index]
+        loader.dataset[Key(epoch, index)]
 
 
 if __name__ == "__main__":
