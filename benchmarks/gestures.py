@@ -1,145 +1,181 @@
 """Cross-validation on a small labelled set of gestures: who needs order, and who has it.
 
-Trains every model of ``--models`` on every fold and seed by the ordinary command line (``kinemix train`` with
-``recipes/small_gestures.yaml``), tests the last checkpoint forwards and with the frames reversed, and prints
-accuracy and the share of reversed direction clips that get the opposite label: over all folds' samples, with
-the deviation over seeds; parameters, multiply-adds and training time beside them. Runs that are finished are
-not repeated; ``--table`` prints what there is. Options it does not know go to ``kinemix train``.
+Trains every model of ``--models`` on every fold and seed with ``recipes/small_gestures.yaml`` and whatever options
+of ``kinemix train`` are given, tests the last weights forwards and with the frames reversed, and prints accuracy
+and the share of reversed direction clips that get the opposite label: over all folds' samples, with the deviation
+over seeds; parameters, multiply-adds and processor time of a training beside them. Finished runs are not repeated;
+the same command goes on where it was stopped, and ``--table`` prints what there is.
 
-    python benchmarks/gestures.py path/to/labels.csv --exclude unclassified
+    python benchmarks/gestures.py path/to/labels.csv --data.exclude_labels '[unclassified]' --jobs 2
 """
 
-import argparse
-import json
-import resource
-import subprocess
+import itertools
 import sys
-import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from kinemix.engine.measure import measure_run
-from kinemix.evaluate.complexity import measure_complexity
-from kinemix.models.checkpoint import load_checkpoint
+from kinemix.cli.options import Options
+from kinemix.cli.search_tables import RunsBar
+from kinemix.cli.training import add_train_options, read_train_config
+from kinemix.config import TrainConfig
+from kinemix.data.views import Order
+from kinemix.engine.campaign import run_trials
+from kinemix.engine.trial import Record, Trial, find_finished
+from kinemix.evaluate.scores import Scores, read_scores
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "small_gestures.yaml"
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+MIRROR = {"left": "right", "right": "left", "up": "up", "down": "down"}
 MODELS = ("tsn_resnet18", "mstnet_resnet18")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("labels", type=Path, help="list file with the columns video, label, session")
-    parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--exclude", nargs="*", default=[], help="labels to leave out")
-    parser.add_argument("--out", type=Path, default=Path("runs/gestures"))
-    parser.add_argument("--table", action="store_true", help="train nothing, print what is finished")
-    arguments, arguments.more = parser.parse_known_args()
-    if not arguments.table:
-        for seed in arguments.seeds:  # a table of fewer seeds is whole sooner than one of fewer models
-            for model in arguments.models:
-                for fold in range(arguments.folds):
-                    _run(arguments, model, seed, fold)
-    _print_table(arguments)
+def main() -> int:
+    options = Options("gestures", "LABELS [--OPTION VALUE ...]", __doc__.splitlines()[0])
+    add_train_options(options)
+    options.add("--models", str, list(MODELS), nargs="+", about="networks to compare")
+    options.add("--seeds", int, [0, 1, 2], nargs="+", about="of each fold's training")
+    options.add("--jobs", int, 1, about="runs at once; they share the cores")
+    options.add("--table", bool, False, about="train nothing, print what is finished")
+    pairs = [f"--augment.flip_labels={MIRROR}", f"--augment.reverse_labels={OPPOSITE}"]
+    values = options.parse(
+        ["--config", str(RECIPE), "--augment.flip=on", *pairs, "--out=runs/gestures", *sys.argv[1:]]
+    ).as_dict()
+    models, seeds, jobs, table = (values.pop(name) for name in ("models", "seeds", "jobs", "table"))
+    config = read_train_config(values, verb="gestures")
+    failed = 0 if table else _train(config, models, seeds, jobs=jobs)
+    _print_table(config, models, seeds)
+    return 2 if failed else 0
 
 
-def _run(arguments: argparse.Namespace, model: str, seed: int, fold: int) -> dict[str, float]:
-    """One training and its two tests."""
-    out = arguments.out / f"{model}-seed{seed}-fold{fold}"
-    result = out / "gestures.json"
-    if result.is_file():
-        return dict(json.loads(result.read_text()))
-    command = [
-        sys.executable, "-m", "kinemix", "train", str(arguments.labels), "--config", str(RECIPE),
-        "--model", model, "--data.fold", str(fold), "--data.folds", str(arguments.folds), "--seed", str(seed),
-        "--out", str(out), "--augment.flip", "on",
-        "--augment.flip_labels", json.dumps({"left": "right", "right": "left", "up": "up", "down": "down"}),
-        "--augment.reverse_labels", json.dumps(OPPOSITE),
-        "--data.exclude_labels", json.dumps(arguments.exclude), *arguments.more,
-    ]  # fmt: skip
-    if (out / "config.yaml").is_file():
-        command.append("--resume")
-    begin, used = time.perf_counter(), _count_processor_seconds()
-    subprocess.run(command, check=True)
-    seconds, processor = time.perf_counter() - begin, _count_processor_seconds() - used
-    forward = measure_run(out, checkpoint="last", workers=1).scores
-    backward = measure_run(out, checkpoint="last", workers=1, order="reverse").scores
-    names = np.array(forward.class_names)
-    labels = names[forward.labels]
-    right = names[forward.logits.argmax(1)] == labels
-    turned = names[backward.logits.argmax(1)]
-    directed = np.isin(labels, list(OPPOSITE))
-    opposite = turned[directed] == np.array([OPPOSITE[label] for label in labels[directed]])
-    figures = {
-        "count": len(labels),
-        "right": int(right.sum()),
-        "directed": int(directed.sum()),
-        "right_directed": int(right[directed].sum()),
-        "opposite": int(opposite.sum()),
-        "own_reversed": int((turned == labels)[directed].sum()),
-        "seconds": seconds,
-        "processor_seconds": processor,
-        **_count_costs(out),
-    }
-    result.write_text(json.dumps(figures) + "\n")
-    print(out.name, figures, flush=True)
-    return figures
-
-
-def _count_processor_seconds() -> float:
-    """Of all processes that this one has started and seen end, theirs included."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _count_costs(run: Path) -> dict[str, float]:
-    model, _ = load_checkpoint(run / "last")
-    complexity = measure_complexity(model)
-    return {"parameters": complexity.parameters, "macs": complexity.macs}
-
-
-def _print_table(arguments: argparse.Namespace) -> None:
-    """Means and deviations over the seeds of which every fold is there."""
-    print("| network | seeds | accuracy | by fold | directions | reversed: opposite | reversed: own "
-          "| M parameters | GMACs | processor s a training |")  # fmt: skip
-    print("| --- |" + " --- |" * 9)
-    for model in arguments.models:
-        seeds = []
-        for seed in arguments.seeds:
-            files = [
-                arguments.out / f"{model}-seed{seed}-fold{fold}" / "gestures.json"
-                for fold in range(arguments.folds)
-            ]
-            if all(file.is_file() for file in files):
-                seeds.append([json.loads(file.read_text()) for file in files])
-        if seeds:
-            print(_format_row(model, seeds), flush=True)
-
-
-def _format_row(model: str, seeds: list[list[dict[str, float]]]) -> str:
-    def share(part: str, whole: str) -> str:
-        shares = [
-            100 * sum(fold[part] for fold in folds) / sum(fold[whole] for fold in folds) for folds in seeds
-        ]
-        deviation = f" ± {np.std(shares, ddof=1):.1f}" if len(shares) > 1 else ""
-        return f"{np.mean(shares):.1f}{deviation}"
-
-    by_fold = [
-        f"{100 * np.mean([folds[number]['right'] / folds[number]['count'] for folds in seeds]):.1f}"
-        for number in range(len(seeds[0]))
+def _train(config: TrainConfig, models: Sequence[str], seeds: Sequence[int], *, jobs: int) -> int:
+    """How many runs failed; each has said why."""
+    # A table of fewer seeds is whole sooner than one of fewer models.
+    trials = [
+        trial for seed, model in itertools.product(seeds, models) for trial in list_folds(config, model, seed)
     ]
-    first = seeds[0][0]
-    seconds = np.median([fold["processor_seconds"] for folds in seeds for fold in folds])
+    with RunsBar(figure="top1") as bar:
+        bar.start(len(trials), sum(find_finished(trial) is not None for trial in trials))
+        failed = 0
+        for finished in run_trials(trials, jobs=jobs):
+            bar.tell(finished)
+            failed += finished.record is None
+    return failed
+
+
+def list_folds(config: TrainConfig, model: str, seed: int) -> Iterator[Trial]:
+    """A model's runs of one seed."""
+    assert config.out is not None
+    for fold in range(config.data.folds or 1):
+        name = f"{model}-seed{seed}-fold{fold}"
+        own = replace(
+            config,
+            model=model,
+            seed=seed,
+            data=replace(config.data, fold=fold),
+            out=str(Path(config.out) / name),
+        )
+        yield Trial(name=name, config=own, orders=("forward", "reverse"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What the test of one fold came to, in clips."""
+
+    record: Record
+    count: int
+    right: int
+    directed: int
+    right_directed: int
+    opposite: int
+    own_reversed: int
+
+
+def count_clips(trial: Trial, record: Record) -> Counts:
+    """Count a run's answers; direction clips are those of a class that another one is the reversal of."""
+
+    def read(order: Order) -> Scores:
+        return read_scores(trial.directory / record.get(trial, order).scores)
+
+    forward, backward = read("forward"), read("reverse")
+    assert forward.ids == backward.ids
+    names = np.array(forward.class_names)
+    labels, answers, turned = (
+        names[forward.labels],
+        *(names[scores.logits.argmax(axis=1)] for scores in (forward, backward)),
+    )
+    directed = np.isin(labels, list(OPPOSITE))
+    expected = np.array([OPPOSITE[label] for label in labels[directed]])
+    return Counts(
+        record=record,
+        count=len(labels),
+        right=int((answers == labels).sum()),
+        directed=int(directed.sum()),
+        right_directed=int((answers == labels)[directed].sum()),
+        opposite=int((turned[directed] == expected).sum()),
+        own_reversed=int((turned == labels)[directed].sum()),
+    )
+
+
+def _print_table(config: TrainConfig, models: Sequence[str], seeds: Sequence[int]) -> None:
+    """Means and deviations over the seeds of which every fold is there."""
+    print(
+        "| network | seeds | accuracy | by seed | by fold | directions | reversed: opposite | by seed "
+        "| reversed: own | parameters | M MACs | processor s a training |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for model in models:
+        whole = []
+        for seed in seeds:
+            trials = list(list_folds(config, model, seed))
+            records = [find_finished(trial) for trial in trials]
+            if all(records):
+                whole.append([count_clips(t, r) for t, r in zip(trials, records, strict=True) if r])
+        if whole:
+            print(_format_row(model, whole), flush=True)
+
+
+def _format_row(model: str, seeds: Sequence[Sequence[Counts]]) -> str:
+    def by_seed(part: str, whole: str) -> list[float]:
+        return [
+            100 * sum(getattr(f, part) for f in folds) / sum(getattr(f, whole) for f in folds)
+            for folds in seeds
+        ]
+
+    accuracies, opposites = by_seed("right", "count"), by_seed("opposite", "directed")
+    by_fold = [
+        100 * float(np.mean([fold.right / fold.count for fold in folds]))
+        for folds in zip(*seeds, strict=True)
+    ]
+    record = seeds[0][0].record
+    seconds = np.median([fold.record.processor_seconds for folds in seeds for fold in folds])
     cells = [
-        model, len(seeds), share("right", "count"), ", ".join(by_fold), share("right_directed", "directed"),
-        share("opposite", "directed"), share("own_reversed", "directed"),
-        f"{first['parameters'] / 1e6:.3f}", f"{first['macs'] / 1e9:.3f}", f"{seconds:.0f}",
-    ]  # fmt: skip
+        model,
+        len(seeds),
+        _spread(accuracies),
+        _list(accuracies),
+        _list(by_fold),
+        _spread(by_seed("right_directed", "directed")),
+        _spread(opposites),
+        _list(opposites),
+        _spread(by_seed("own_reversed", "directed")),
+        f"{record.parameters:,}",
+        f"{record.macs / 1e6:.1f}",
+        f"{seconds:.0f}",
+    ]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
+def _spread(shares: Sequence[float]) -> str:
+    deviation = f" ± {np.std(shares, ddof=1):.1f}" if len(shares) > 1 else ""
+    return f"{np.mean(shares):.1f}{deviation}"
+
+
+def _list(shares: Sequence[float]) -> str:
+    return ", ".join(f"{share:.1f}" for share in shares)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
