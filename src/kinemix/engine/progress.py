@@ -1,4 +1,4 @@
-"""What a person sees while a run goes: a bar with rate, time left, loss and the share of waiting for data."""
+"""What a person sees while a run goes: a bar with rate, time left, loss, memory and the share of waiting for data."""
 
 from collections import deque
 from types import TracebackType
@@ -51,7 +51,15 @@ class ProgressBar:
         self._task = self._progress.add_task("starting", total=total, completed=done, about="")
 
     def advance(
-        self, *, epoch: int, epochs: int, loss: float, clips: int, seconds: float, waiting: float
+        self,
+        *,
+        epoch: int,
+        epochs: int,
+        loss: float,
+        clips: int,
+        seconds: float,
+        waiting: float,
+        memory: str,
     ) -> None:
         """One step is done.
 
@@ -62,10 +70,14 @@ class ProgressBar:
             clips: of the step.
             seconds: that it took.
             waiting: of them, spent waiting for data.
+            memory: that the run holds, in words.
         """
         self._recent.append((clips, seconds, waiting))
         clips, seconds, waiting = (sum(values) for values in zip(*self._recent, strict=True))
-        about = f"loss {loss:.3f}  {clips / seconds:.1f} clips/s  waiting for data {waiting / seconds:.0%} "
+        about = (
+            f"loss {loss:.3f}  {clips / seconds:.1f} clips/s  waiting for data {waiting / seconds:.0%}  "
+            f"memory {memory} "
+        )
         self._progress.update(self._task, advance=1, description=f"epoch {epoch}/{epochs}", about=about)
 
     def say(self, line: str) -> None:

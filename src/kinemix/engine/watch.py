@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 
 from kinemix.engine.launch import gather
 from kinemix.engine.logbook import Logbook, Step
+from kinemix.engine.memory import MemoryMeter
 from kinemix.engine.parts import Parts
 from kinemix.engine.progress import ProgressBar
 from kinemix.engine.training_state import Position
@@ -48,6 +49,7 @@ class Watch:
         first = fabric.is_global_zero
         self._log = Logbook(directory, resume_at=position if resumed else None) if first else None
         self._bar = ProgressBar(total=total, done=position.iteration, quiet=quiet or not first)
+        self._memory = MemoryMeter(fabric.device)
         self._stack = ExitStack()
 
     def __enter__(self) -> "Watch":
@@ -111,18 +113,20 @@ class Watch:
             position: behind it.
             epoch: epochs so far, as a fraction.
         """
+        if self._log is None:
+            return
         clips = step.clips * self._fabric.world_size
-        if self._log is not None:
-            self._log.write(
-                "train",
-                iteration=position.iteration,
-                epoch=round(epoch, 6),
-                **step.losses,
-                rate=step.rate,
-                gradient_norm=step.gradient_norm,
-                clips_per_second=round(clips / step.seconds, 3),
-                waiting=round(step.waiting / step.seconds, 4),
-            )
+        self._log.write(
+            "train",
+            iteration=position.iteration,
+            epoch=round(epoch, 6),
+            **step.losses,
+            rate=step.rate,
+            gradient_norm=step.gradient_norm,
+            clips_per_second=round(clips / step.seconds, 3),
+            waiting=round(step.waiting / step.seconds, 4),
+            memory=round(self._memory.read() / 1e9, 3),
+        )
         self._bar.advance(
             epoch=position.epoch + 1,
             epochs=self._config.optim.epochs,
@@ -130,6 +134,7 @@ class Watch:
             clips=clips,
             seconds=step.seconds,
             waiting=step.waiting,
+            memory=self._memory.describe(),
         )
 
     def note_validation(self, scores: Scores, metrics: AnyMetrics, *, position: Position) -> None:
