@@ -349,6 +349,10 @@ class TrainConfig:
         save_minutes: minutes between checkpoints within an epoch; one is written after every epoch too.
         keep_last: checkpoints to keep: ``last``, and those before it in ``earlier``. Where ``last`` is damaged, a
             resumed run goes on from the newest that is whole.
+        track: where curves, options and tests go besides ``log.jsonl``: ``tensorboard`` (in the run directory),
+            ``wandb`` and ``mlflow`` (their extras install them), or a tracker of your own (``package.module:Class``).
+        profile: time some steps near the beginning and trace a few: ``profile.md`` in the run directory says what the
+            time goes to and what holds it up.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -372,6 +376,8 @@ class TrainConfig:
     save_steps: int | None = None
     save_minutes: float = 15.0
     keep_last: int = 1
+    track: tuple[str, ...] = ("tensorboard",)
+    profile: bool = False
 
 
 C = TypeVar("C")
@@ -390,6 +396,17 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_to_plain(item) for item in value]
     return value
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What :func:`to_dict` gave without the dictionaries in it, under dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def from_dict(kind: type[C], values: Mapping[str, Any], *, where: str = "") -> C:

@@ -17,6 +17,9 @@ from kinemix.engine.trial import Record, TestResult
 
 MODEL = "tsm_test_resnet.r160_in1k"
 
+TIMINGS = {"time", "clips_per_second", "waiting", "memory"}
+"""What differs from one time to the next in the log of the same steps."""
+
 
 def read_weights(run, name="last"):
     (path,) = (Path(run) / name).glob("*.safetensors")

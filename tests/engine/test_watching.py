@@ -80,3 +80,15 @@ def test_processes_are_looked_at_for_a_hundredth_of_the_time_at_most(monkeypatch
     assert looks[0] == 0
     assert len(looks) * 0.25 / now[0] <= 0.0125
     assert len(looks) == 4
+
+
+def test_an_accelerator_is_asked_for_what_torch_holds_of_it(monkeypatch):
+    """On a stand-in for one: what is free is not what matters, since torch keeps what it has had."""
+    device = torch.device("cuda", 1)
+    monkeypatch.setattr(
+        torch.accelerator, "get_memory_info", lambda asked: (7, {device: 80_000_000_000}[asked])
+    )
+    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda asked: {device: 21_400_000_000}[asked])
+    meter = MemoryMeter(device)
+    assert meter.read() == 21_400_000_000
+    assert meter.describe() == "21.4 of 80.0 GB"

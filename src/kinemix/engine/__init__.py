@@ -10,7 +10,8 @@
     optim, freeze    who learns how fast, and who does not
     weight_average   the mean of the weights
     objective        logits and labels to a loss
-    watch            what is told about a run: progress (the bar), logbook
+    watch            what is told about a run: progress (the bar), memory, logbook, tracking (what follows the log),
+                     profiling and bottleneck (where the time goes)
     launch           devices, processes  unreadable, interrupt
     measure          a finished run, tested
     trial            one run and its tests, done once    campaign    many trials, several at once

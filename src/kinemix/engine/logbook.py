@@ -1,4 +1,4 @@
-"""The logbook: one JSON line a record for programs, and the same numbers for TensorBoard."""
+"""The logbook: one JSON line a record, which programs read and trackers follow."""
 
 import json
 import math
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
-
-from torch.utils.tensorboard import SummaryWriter
 
 from kinemix.atomic import flush_to_disk, write_atomically
 from kinemix.engine.training_state import Position
@@ -40,7 +38,7 @@ class Step:
 
 
 class Logbook:
-    """Writes records to ``log.jsonl`` and ``tensorboard/`` in a run directory.
+    """Writes records to ``log.jsonl`` in a run directory.
 
     Args:
         directory: the run directory.
@@ -53,18 +51,15 @@ class Logbook:
         if resume_at is not None and self.path.exists():
             _drop_records_after(self.path, resume_at)
         self._file: IO[str] = self.path.open("a", encoding="utf-8")
-        # TensorBoard purges from the step named on; the point at the checkpoint's own iteration is kept.
-        purge = None if resume_at is None else resume_at.iteration + 1
-        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
 
-    def write(self, kind: str, *, iteration: int, epoch: float, **values: Any) -> None:
-        """One record.
+    def write(self, kind: str, *, iteration: int, epoch: float, **values: Any) -> dict[str, Any]:
+        """One record, which is returned as it was written.
 
         Args:
-            kind: what it tells about (``train``, ``val``, ...); the prefix of the curves in TensorBoard.
+            kind: what it tells about (``train``, ``val``, ...).
             iteration: steps of the optimizer so far.
             epoch: epochs so far, as a fraction.
-            values: numbers become curves; everything else stands in the JSON line only.
+            values: numbers become curves in trackers; everything else stands in the JSON line only.
         """
         record = {
             "time": round(time.time(), 3),
@@ -75,18 +70,14 @@ class Logbook:
         }
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if isinstance(value, (int, float)):
-                self._board.add_scalar(f"{kind}/{name}", value, iteration)
+        return record
 
     def flush(self) -> None:
         """Wait until all records are on the disk: a checkpoint must not know more than the log."""
-        self._board.flush()
         flush_to_disk(self.path)
 
     def close(self) -> None:
         self._file.close()
-        self._board.close()
 
     def __enter__(self) -> "Logbook":
         return self

@@ -16,7 +16,9 @@ from kinemix.data.loader import build_test_loader
 from kinemix.data.sources import locate_source, open_annotations, open_splits
 from kinemix.data.views import Order
 from kinemix.engine.progress import CountBar
+from kinemix.engine.run_directory import CONFIG_NAME
 from kinemix.engine.settle import make_absolute, make_paths_absolute
+from kinemix.engine.tracking.following import report_test
 from kinemix.engine.unreadable import check_unreadable
 from kinemix.errors import CheckpointError, ConfigError, DataError
 from kinemix.evaluate.evaluator import evaluate
@@ -98,7 +100,7 @@ def measure_run(
     workers: int = 2,
     device: torch.device | str | None = None,
 ) -> Measurement:
-    """Test a run and write its scores (Parquet) and figures (JSON) into the run directory.
+    """Test a run, write its scores (Parquet) and figures (JSON) into the run directory, and tell its trackers.
 
     Args:
         run: run directory, or a checkpoint folder.
@@ -178,6 +180,15 @@ def measure_run(
     scores_path, metrics_path = _write(stem, scores, metrics, views, source=source, options=chosen)
     if submission is not None:
         write_submission(scores, Path(submission))
+    told: list[str] = []
+    if metrics is not None and (stem.parent / CONFIG_NAME).is_file():
+        told = report_test(
+            stem.parent,
+            stem.name.removeprefix("test-"),
+            metrics.summary(),
+            iteration=metadata.get("iteration", 0),
+            epoch=metadata.get("epoch", 0),
+        )
     return Measurement(
         scores=scores,
         metrics=metrics,
@@ -187,7 +198,7 @@ def measure_run(
         checkpoint=folder,
         epoch=metadata.get("epoch", 0),
         chosen_on=source is None and folder.name == "best",
-        notices=(*notices, *_compare_size(views, protocol)),
+        notices=(*notices, *_compare_size(views, protocol), *told),
     )
 
 

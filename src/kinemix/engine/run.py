@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 
 from kinemix.data.annotations import Annotations
 from kinemix.data.dataset import Batch
+from kinemix.engine.bottleneck import Part
 from kinemix.engine.checkpoints import Checkpoints
 from kinemix.engine.interrupt import Interrupted, StopWish
 from kinemix.engine.launch import do_first, gather
@@ -150,7 +151,12 @@ class Run:
         else:
             seed_generators_(seed_of_epoch(self.config.seed, position.epoch, self.fabric.global_rank))
         self.guard.begin_step()
+        self._watch.begin_epoch()
         return self._parts.train_loader.epoch(position.epoch, start=position.batch)
+
+    def span(self, part: Part) -> AbstractContextManager[None]:
+        """Around a part of a step: a profile may tell what it takes."""
+        return self._watch.span(part)
 
     def mix(self, batch: Batch) -> Batch:
         """The batch with its clips mixed, if that is asked for."""

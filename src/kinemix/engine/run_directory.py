@@ -7,7 +7,9 @@
       environment.json     versions, cores, devices, git commit, command
       splits/train.csv     the videos and labels, as they were
       splits/val.csv
-      log.jsonl            every step and every validation; tensorboard/ holds the same
+      log.jsonl            every step and every validation; tensorboard/ and other trackers hold the same
+      tracking.json        by what trackers elsewhere know the run; wandb/ is W&B's own
+      profile.md           where the time of some steps goes, if that was asked; profile-trace.json.gz shows it
       unreadable.csv       videos that gave no frames, if any
       bad-batch-*          the batch whose loss or gradient was no number, if that stopped the run
       last/  best/         checkpoints: weights, one JSON, and in last/ the state to go on from
@@ -17,6 +19,7 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from kinemix.atomic import write_atomically
-from kinemix.config import TrainConfig, from_dict, to_dict
+from kinemix.config import TrainConfig, flatten, from_dict, to_dict
 from kinemix.engine.bad_batch import PATTERN
 from kinemix.engine.environment import describe_environment
 from kinemix.engine.training_state import list_resumable
@@ -36,7 +39,10 @@ CONFIG_NAME = "config.yaml"
 MISSING_NAME = "missing.txt"
 LOCK_NAME = ".lock"
 
-_LEFT_BY_A_START = (CONFIG_NAME, "environment.json", "log.jsonl", "unreadable.csv", MISSING_NAME)
+_LEFT_BY_A_START = (
+    *(CONFIG_NAME, MISSING_NAME, "environment.json", "log.jsonl", "tracking.json", "unreadable.csv"),
+    *("profile.md", "profile-trace.json.gz"),
+)
 
 FREE_TO_CHANGE = {
     *(
@@ -46,6 +52,8 @@ FREE_TO_CHANGE = {
         "save_steps",
         "save_minutes",
         "keep_last",
+        "track",
+        "profile",
         "data.workers",
         "data.cache",
     ),
@@ -112,6 +120,8 @@ class RunDirectory:
             leftovers += (self.path / "tensorboard").glob("events*")
             for leftover in (*leftovers, *(self.path / "splits").glob("*.csv"), *self.path.glob(PATTERN)):
                 leftover.unlink(missing_ok=True)
+            if (self.path / "wandb").exists():
+                shutil.rmtree(self.path / "wandb")
         elif any(entry.name != LOCK_NAME for entry in self.path.iterdir()):
             raise ConfigError(
                 f"{self.path}: holds other files and is no run of kinemix; give --out a directory of its own"
@@ -191,7 +201,7 @@ def format_config(config: TrainConfig) -> str:
 
 def check_same_run(old: TrainConfig, new: TrainConfig, *, path: Path) -> None:
     """Raise a :class:`ConfigError` naming the first option whose change would make it another run."""
-    before, after = _flatten(to_dict(old)), _flatten(to_dict(new))
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
     for key in sorted(before | after):
         free = key in FREE_TO_CHANGE
         given = after.get(key)
@@ -223,16 +233,6 @@ def _format_rows(rows: Iterable[Any]) -> str:
     writer.writerow(("path", "label", "name"))
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kinemix.config import DataConfig, InputSpec, TrainConfig
 from kinemix.engine.run_directory import CONFIG_NAME
+from kinemix.engine.tracking import shelf
 from kinemix.errors import ConfigError
 from kinemix.evaluate.protocol import check_protocol
 from kinemix.models.factory import create_model
@@ -74,7 +75,8 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     with ``resume`` decided.
 
     Raises:
-        ConfigError: a value out of range, or ``protocol.input``, which is the model's to say.
+        ConfigError: a value out of range, ``protocol.input``, which is the model's to say, or a tracker that is not
+            installed.
     """
     if config.resume == "auto" and not config.out:
         raise ConfigError("resume is auto: name the directory of the run with --out")
@@ -115,6 +117,8 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     if config.protocol.input != InputSpec():
         raise ConfigError("protocol.input comes from the model: set size and color instead")
     check_protocol(config.protocol)
+    for name in config.track:
+        shelf.get(name).check_installed()
     return replace(
         config,
         resume=bool(config.resume) and started,

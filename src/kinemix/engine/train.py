@@ -9,6 +9,7 @@ weights of one that was not, bit for bit.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 from kinemix.config import TrainConfig
 from kinemix.data.dataset import Batch
 from kinemix.data.loader import WorkerDeathError, explain_worker_death
+from kinemix.engine.bottleneck import Part
 from kinemix.engine.interrupt import Interrupted, catch_stop
 from kinemix.engine.launch import any_process, launch_fabric
 from kinemix.engine.logbook import Step
@@ -71,6 +73,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Path:
                     check=run.guard.check_batch,
                     check_gradient=run.guard.check_gradient,
                     resting=run.resting,
+                    span=run.span,
                 )
                 for step in steps:
                     run.average_weights()
@@ -108,6 +111,7 @@ def train_epoch(
     check: Callable[[Batch, float], None] = lambda batch, loss: None,
     check_gradient: Callable[[float], None] = lambda norm: None,
     resting: Sequence[nn.Module] = (),
+    span: Callable[[Part], AbstractContextManager[None]] = lambda part: nullcontext(),
 ) -> Iterator[Step]:
     """The loop: micro-batches to gradients, gradients to steps, until the epoch's batches are used up.
 
@@ -128,6 +132,7 @@ def train_epoch(
         check: called with each micro-batch and its loss, before the loss is used; may raise.
         check_gradient: called with the norm of each step's gradient, before it is used; may raise.
         resting: modules of the network that stay in evaluation mode.
+        span: stands around each part of a step.
 
     Yields:
         A report after each step.
@@ -143,30 +148,36 @@ def train_epoch(
         group = min(accumulate, num_batches - position.batch)
         for micro in range(group):
             asked = time.perf_counter()
-            batch = next(batches)
+            with span("data"):
+                batch = next(batches)
             waiting += time.perf_counter() - asked
             count = len(batch.labels)
             if count == 0:  # every video of it is unreadable
                 check(batch, 0.0)
                 continue
-            batch = mix(batch.to(fabric.device, non_blocking=True))
+            with span("copy"):
+                batch = batch.to(fabric.device, non_blocking=True)
+            batch = mix(batch)
             with fabric.no_backward_sync(network, enabled=micro + 1 < group):
-                logits = network(batch.clips)
-                loss = objective.loss(logits, batch.labels)
-                values = loss.values()
+                with span("forward"):
+                    logits = network(batch.clips)
+                    loss = objective.loss(logits, batch.labels)
+                    values = loss.values()
                 check(batch, values["loss"])
-                fabric.backward(loss.total / group)
+                with span("backward"):
+                    fabric.backward(loss.total / group)
             clips += count
             losses = {name: losses.get(name, 0.0) + value * count for name, value in values.items()}
             position.count(clips=count, losses=values, right=objective.count_right(logits, batch.labels))
         if clips:
             largest = math.inf if clip_grad_norm is None else clip_grad_norm
-            norm = float(
-                fabric.clip_gradients(network, optimizer, max_norm=largest, error_if_nonfinite=False)
-            )
-            check_gradient(norm)
-            optimizer.step()  # in half precision, the scaler leaves it out where the gradient is not finite
-            optimizer.zero_grad()
+            with span("optimizer"):
+                norm = float(
+                    fabric.clip_gradients(network, optimizer, max_norm=largest, error_if_nonfinite=False)
+                )
+                check_gradient(norm)
+                optimizer.step()  # in half precision, the scaler leaves it out where the gradient is not finite
+                optimizer.zero_grad()
         position.batch += group
         position.iteration += 1
         seconds = time.perf_counter() - started

@@ -1,25 +1,33 @@
-"""What is told about a run while it goes: to people on the bar, to programs in the logbook."""
+"""What is told about a run while it goes: to people on the bar, to programs in the log, to trackers elsewhere."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
 
-from kinemix.engine.launch import gather
+from kinemix.config import to_dict
+from kinemix.data.catalog.prepared import Prepared
+from kinemix.engine.bottleneck import Part, Setting
+from kinemix.engine.environment import count_cores
+from kinemix.engine.launch import do_first, gather
 from kinemix.engine.logbook import Logbook, Step
 from kinemix.engine.memory import MemoryMeter
 from kinemix.engine.parts import Parts
+from kinemix.engine.profiling import StepProfiler, plan_window
 from kinemix.engine.progress import ProgressBar
+from kinemix.engine.tracking.following import Followers
 from kinemix.engine.training_state import Position
+from kinemix.evaluate.complexity import measure_complexity
 from kinemix.evaluate.metrics import AnyMetrics
 from kinemix.evaluate.scores import Scores
 
 
 class Watch:
-    """Bar and logbook of a run; use it in a ``with`` block.
+    """Bar, logbook, trackers and profile of a run; use it in a ``with`` block.
 
     Every process has one, because sums are over all of them; that of the first alone speaks and writes.
 
@@ -31,6 +39,9 @@ class Watch:
         total: steps of the optimizer in the run.
         resumed: whether the run goes on from a checkpoint.
         quiet: show no bar and say nothing.
+
+    Raises:
+        ConfigError: a tracker cannot be opened.
     """
 
     def __init__(
@@ -46,18 +57,68 @@ class Watch:
     ) -> None:
         self._fabric, self._parts, self._config = fabric, parts, parts.config
         self._directory, self._resumed = directory, resumed
-        first = fabric.is_global_zero
-        self._log = Logbook(directory, resume_at=position if resumed else None) if first else None
-        self._bar = ProgressBar(total=total, done=position.iteration, quiet=quiet or not first)
         self._memory = MemoryMeter(fabric.device)
-        self._stack = ExitStack()
+        self._log: Logbook | None = None
+        self._followers: Followers | None = None
+        self._bar = ProgressBar(
+            total=total, done=position.iteration, quiet=quiet or not fabric.is_global_zero
+        )
+        with ExitStack() as stack:
+            do_first(fabric, lambda: self._open_log(stack, position if resumed else None))
+            stack.enter_context(self._bar)  # behind the trackers, which may ask for a key
+            self._profiler = self._open_profiler(position, total)
+            if self._profiler is not None:
+                stack.callback(self._profiler.close)
+            self._stack = stack.pop_all()
+
+    def _open_log(self, stack: ExitStack, resume_at: Position | None) -> None:
+        self._log = stack.enter_context(Logbook(self._directory, resume_at=resume_at))
+        self._followers = stack.enter_context(
+            Followers(
+                self._config.track,
+                directory=self._directory,
+                config=to_dict(replace(self._config, resume=False)),
+                count=self._count,
+                say=self.say,
+                resume_at=None if resume_at is None else resume_at.iteration,
+                is_needed=resume_at
+                is None,  # a run that goes on at night is not stopped by a service that is down
+            )
+        )
+
+    def _open_profiler(self, position: Position, total: int) -> StepProfiler | None:
+        config, device = self._config, self._fabric.device
+        if not (config.profile and self._fabric.is_global_zero):
+            return None
+        window = plan_window(total - position.iteration)
+        if window is None:
+            self.say("note: so few steps are left that there is nothing to profile")
+            return None
+        return StepProfiler(
+            self._directory,
+            title=f"{config.model}, {config.optim.batch_size} clips of {config.protocol.num_frames} frames, {device}",
+            device=device,
+            setting=Setting(
+                device=device.type,
+                workers=config.data.workers,
+                processes=config.machine.devices,
+                cores=count_cores(),
+                is_prepared=Prepared.recognises(Path(config.data.source)),
+            ),
+            window=window,
+            first=position.iteration + 1,
+            say=self.say,
+        )
+
+    def _count(self) -> dict[str, int]:
+        cost = measure_complexity(self._parts.model)
+        return {"parameters": cost.parameters, "macs": cost.macs}
+
+    def _note(self, kind: str, **values: Any) -> None:
+        if self._log is not None and self._followers is not None:
+            self._followers.note(self._log.write(kind, **values))
 
     def __enter__(self) -> "Watch":
-        with ExitStack() as stack:
-            if self._log is not None:
-                stack.enter_context(self._log)
-            stack.enter_context(self._bar)
-            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -73,8 +134,9 @@ class Watch:
 
     def flush(self) -> None:
         """Wait until all that was logged is on the disk."""
-        if self._log is not None:
+        if self._log is not None and self._followers is not None:
             self._log.flush()
+            self._followers.flush()
 
     def introduce(self, *, is_over: bool, rate: float, position: Position, notices: Sequence[str]) -> None:
         """Say what the run is, or that nothing of it is left to do.
@@ -105,6 +167,15 @@ class Watch:
             f"{len(splits.val)} held out; everything goes to {self._directory}"
         )
 
+    def begin_epoch(self) -> None:
+        """Steps follow."""
+        if self._profiler is not None:
+            self._profiler.begin_epoch()
+
+    def span(self, part: Part) -> AbstractContextManager[None]:
+        """Around a part of a step: a profile may tell what it takes."""
+        return nullcontext() if self._profiler is None else self._profiler.span(part)
+
     def note_step(self, step: Step, *, position: Position, epoch: float) -> None:
         """Log it and move the bar.
 
@@ -113,10 +184,10 @@ class Watch:
             position: behind it.
             epoch: epochs so far, as a fraction.
         """
-        if self._log is None:
+        if not self._fabric.is_global_zero:
             return
         clips = step.clips * self._fabric.world_size
-        self._log.write(
+        self._note(
             "train",
             iteration=position.iteration,
             epoch=round(epoch, 6),
@@ -136,19 +207,22 @@ class Watch:
             waiting=step.waiting,
             memory=self._memory.describe(),
         )
+        if self._profiler is not None:
+            self._profiler.end_step()
 
     def note_validation(self, scores: Scores, metrics: AnyMetrics, *, position: Position) -> None:
         """Log what was measured at the end of an epoch that is counted as done."""
-        if self._log is not None:
-            logits, labels = torch.from_numpy(scores.logits), torch.from_numpy(scores.labels)
-            self._log.write(
-                "val",
-                iteration=position.iteration,
-                epoch=position.epoch,
-                **self._parts.objective.plain().loss(logits, labels).values(),
-                **metrics.summary(),
-                protocol=scores.describe_protocol(),
-            )
+        if not self._fabric.is_global_zero:
+            return
+        logits, labels = torch.from_numpy(scores.logits), torch.from_numpy(scores.labels)
+        self._note(
+            "val",
+            iteration=position.iteration,
+            epoch=position.epoch,
+            **self._parts.objective.plain().loss(logits, labels).values(),
+            **metrics.summary(),
+            protocol=scores.describe_protocol(),
+        )
 
     def sum_up_training(self, position: Position) -> str:
         """Mean losses and accuracies over the epoch's clips, of all processes, in words."""
