@@ -3,21 +3,23 @@
 import os
 import random
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from runs import start
+from runs import TIMINGS, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kinemix.engine.logbook import read_log
+from kinemix.engine.measure import measure_run
 from kinemix.models.checkpoint import read_description
 
 KILLS, EPOCHS = 20, 30
-TIMINGS = {"time", "clips_per_second", "waiting", "memory"}
 OPTIONS = {
+    "data": {"workers": 2},
     "optim": {"accumulate": 2, "ema": 0.9},
     "augment": {"mixup": 0.4, "cutmix": 0.5},
     "save_steps": 3,
@@ -78,7 +80,53 @@ def finish(process):
     return errors
 
 
+def has_workers(pid):
+    """Whether the loader's processes are there, or on their way."""
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                if b"kinemix" in Path(f"/proc/{child}/cmdline").read_bytes():  # and not git, say
+                    return True
+    except OSError:  # one of them has ended meanwhile
+        pass
+    return False
+
+
+def list_partials(run):
+    """Files of checkpoints that are being written, or that a killed process has left so."""
+    return {*Path(run).glob("*/.*partial*"), *Path(run).glob("earlier/.partial-*")}
+
+
+def draw_points(steps, step_seconds):
+    """Twenty points over the whole run: of five equal parts of it, three are within a step or behind one (a validation,
+    a checkpoint), one at the start of the loader and one in a save."""
+    draw = random.Random(5)
+    parts = [(part * (steps - 4) // KILLS, (part + 1) * (steps - 4) // KILLS) for part in range(KILLS)]
+    moments = draw.sample([*["step"] * 12, *["loader start"] * 4, *["save"] * 4], KILLS)
+    return [
+        (draw.randrange(first, max(first + 1, last)), moment, draw.random() * 3 * step_seconds)
+        for (first, last), moment in zip(parts, moments, strict=True)
+    ]
+
+
+def wait_for_moment(process, run, *, step, moment, partials):
+    """Until the run has made so many steps, whatever it is a part of that comes next; or until its loader starts."""
+    if moment == "loader start":
+        wait_for(process, lambda: has_workers(process.pid))
+        return
+    wait_for(process, lambda: measure_progress(run) >= step)
+    if moment == "save":
+        wait_for(process, lambda: list_partials(run) - partials)
+
+
+def wait_for(process, condition):
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.0002)
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the loader's processes")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_twenty_times_at_random_points(config, tmp_path, number, capsys):
     whole = replace(config, out=str(tmp_path / "whole"))
@@ -86,29 +134,34 @@ def test_twenty_times_at_random_points(config, tmp_path, number, capsys):
     expected = read_everything(whole.out)
     steps = expected["last"]["metadata"]["iteration"]
     assert steps == 2 * EPOCHS
+    times = [record["time"] for record in read_log(Path(whole.out))]
 
-    draw = random.Random(5)
-    points = sorted(draw.choices(range(steps), k=KILLS))
     told = []
-    for point in points:
+    for step, moment, delay in draw_points(steps, (times[-1] - times[0]) / len(times)):
+        partials = list_partials(config.out)
         process = start(config, epochs=EPOCHS, resume="auto", **OPTIONS)
-        while measure_progress(config.out) < point and process.poll() is None:
-            time.sleep(0.001)
-        # Up to the length of a few steps: into a step, a validation, a checkpoint that is being written.
-        time.sleep(draw.random() * 0.3)
-        assert process.poll() is None, process.communicate()
+        wait_for_moment(process, config.out, step=step, moment=moment, partials=partials)
+        time.sleep(delay if moment != "save" else 0)
         os.kill(process.pid, number)
         errors = process.communicate(timeout=600)[1]
-        told.append(measure_progress(config.out))
-        if number == signal.SIGTERM and "stopped" in errors:
-            assert process.returncode == 0
+        torn = ", a file half written" * bool(list_partials(config.out) - partials)
+        told.append(f"{measure_progress(config.out)} ({moment}{torn})")
+        if number == signal.SIGTERM:
+            assert process.returncode == 0, errors
+            assert "stopped" in errors.splitlines()[-1]
             assert "Traceback" not in errors, errors
-        else:  # by SIGTERM before it had begun to listen, which is when Python was being loaded
+        else:
             assert process.returncode == -number, errors
     finish(start(config, epochs=EPOCHS, resume="auto", **OPTIONS))
     found = read_everything(config.out)
     assert found.keys() == expected.keys()
     for name in expected:
         assert_equal(found[name], expected[name], name)
+    ours, theirs = (measure_run(out, checkpoint="last", workers=0) for out in (config.out, whole.out))
+    assert (ours.scores.logits == theirs.scores.logits).all()
+    assert ours.summary() == theirs.summary()
     with capsys.disabled():
-        print(f"\n{KILLS} times {number.name}, at steps {told} of {steps}: equal, bit for bit")
+        print(
+            f"\n{number.name} {KILLS} times, after steps {', '.join(told)} of {steps}: weights, optimizer, metrics, "
+            "log and curves equal the uninterrupted run's, bit for bit"
+        )
