@@ -201,3 +201,16 @@ def test_too_many_unreadable_videos_make_no_figure(run, motion, tmp_path):
     sorted(source.rglob("*.mp4"))[0].write_bytes(b"no video")
     with pytest.raises(DataError, match=r"1 of 12 videos cannot be read.*max_unreadable"):
         measure_run(run, str(source), workers=0, device="cpu")
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse"])
+def test_remembered_frames_answer_as_the_video(recogniser, video, order):
+    remembered = recogniser.remember(video)
+    assert remembered.num_frames == 8
+    assert recogniser.predict(remembered, order=order) == recogniser.predict(video, order=order)
+
+
+def test_frames_remembered_for_another_protocol(recogniser, video):
+    other = Recogniser(recogniser.model, protocol=Protocol(num_frames=2), space=recogniser.space)
+    with pytest.raises(ConfigError, match=r"remembered for another protocol \(2 frames"):
+        recogniser.predict(other.remember(video))

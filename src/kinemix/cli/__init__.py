@@ -30,6 +30,7 @@ VERBS = {
     "report": "one page about a run or several: curves, confusion, clips, order, cost, data, how to do it again",
     "predict": "name what is seen in video files",
     "explain": "where and when a network found its answer, and what its temporal modules learned: pictures, films",
+    "app": "a page to try networks on: drop a clip, see the answer and why; with a JSON API",
     "embed": "features of a set of videos, drawn by t-SNE or UMAP; two runs side by side",
     "convert": "read a checkpoint of another project, tensor by tensor",
     "inspect": "print where the temporal modules of a model stand, and what they cost",

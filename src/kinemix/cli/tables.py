@@ -4,7 +4,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -115,8 +114,7 @@ def _print_json(answers: list[Answer]) -> list[Answer]:
         if answer.error is not None:
             content.append({"file": answer.path, "error": answer.error})
         else:
-            ranked = [{k: v for k, v in asdict(p).items() if v is not None} for p in answer.predictions]
-            content.append({"file": answer.path, "predictions": ranked})
+            content.append({"file": answer.path, "predictions": [p.to_dict() for p in answer.predictions]})
     print(json.dumps(content, indent=2, ensure_ascii=False))
     return [answer for answer in answers if answer.error is not None]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kinemix.cli import VERBS, explain_going_on
+from kinemix.cli.app import run_app as run_app
 from kinemix.cli.compare import run_compare as run_compare
 from kinemix.cli.data import run_data as run_data
 from kinemix.cli.doctor import run_doctor as run_doctor

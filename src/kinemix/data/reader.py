@@ -188,7 +188,7 @@ def open_video(
         return PyavSource(place, **options)
 
     source: FrameSource
-    if _is_folder(place):
+    if is_folder(place):
         source = FrameFolderSource(place, short_side=short_side, segment=segment)
     elif is_shard(place):
         source = ShardSource(place, segment, short_side=short_side)
@@ -203,8 +203,12 @@ def open_video(
     return VideoReader(place, source)
 
 
-def _is_folder(path: Path) -> bool:
-    """Whether ``path`` is a folder; anything but a folder or a readable, filled file is refused."""
+def is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder; anything but a folder or a readable, filled file is refused.
+
+    Raises:
+        UnreadableVideoError: it is neither.
+    """
     try:
         if path.is_dir():
             return True

@@ -5,10 +5,10 @@ what was measured.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from kinemix.config import Protocol
 from kinemix.data.reader import Backend, open_video
+from kinemix.data.remembered import RememberedFrames, remember_frames
 from kinemix.data.views import FrameReader, Order, read_views
 from kinemix.errors import CheckpointError, ConfigError, KinemixError, LayoutError
 from kinemix.evaluate.evaluator import check_finite, score_views
@@ -26,8 +27,9 @@ from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
 from kinemix.models.video import VideoModel
 from kinemix.types import Video
 
-VideoLike: TypeAlias = str | PathLike[str] | Tensor
-"""A video file, a folder of frames, or frames ``T C H W`` (uint8, or floats from 0 to 1)."""
+VideoLike: TypeAlias = str | PathLike[str] | Tensor | RememberedFrames
+"""A video file, a folder of frames, frames ``T C H W`` (uint8, or floats from 0 to 1), or what
+:meth:`Recogniser.remember` kept of one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,10 @@ class Prediction:
     logit: float
     task: str | None = None
     present: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What stands in JSON: what does not apply is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +105,8 @@ class Recogniser:
         """The likeliest classes of one video, best first; of several tasks, those of one after the other.
 
         Args:
-            video: a file, a folder of frames, or a tensor ``T C H W`` of RGB frames: uint8, or floats from 0
-                to 1.
+            video: a file, a folder of frames, a tensor ``T C H W`` of RGB frames (uint8, or floats from 0 to 1),
+                or what :meth:`remember` kept.
             top: how many of each task; all classes where there are fewer.
             threshold: score from which a class is present, where a video may have several: all those are named,
                 also beyond ``top``.
@@ -152,8 +158,18 @@ class Recogniser:
             mirrored_labels=self.mirrored_labels,
             device=self.device,
         )
-        check_finite(logits, ["tensor" if isinstance(video, Tensor) else str(video)])
+        check_finite(logits, [str(video) if isinstance(video, str | PathLike) else "tensor"])
         return logits[0]
+
+    def remember(self, video: VideoLike) -> RememberedFrames:
+        """The frames that this network looks at, in memory: every method answers to them as to the video.
+
+        Raises:
+            UnreadableVideoError: the file gives no frames.
+            LayoutError: the tensor has another layout or range.
+        """
+        with self.open(video) as frames:
+            return remember_frames(frames, self.protocol)
 
     def open(self, video: VideoLike) -> FrameReader:
         """The frames of a video, as every other method reads them.
@@ -161,7 +177,15 @@ class Recogniser:
         Raises:
             UnreadableVideoError: the file gives no frames.
             LayoutError: the tensor has another layout or range.
+            ConfigError: the frames were remembered for another protocol.
         """
+        if isinstance(video, RememberedFrames):
+            if video.protocol != self.protocol:
+                raise ConfigError(
+                    f"these frames were remembered for another protocol ({describe_protocol(video.protocol)}; this "
+                    f"network's is {describe_protocol(self.protocol)}): let this network remember the video"
+                )
+            return video
         if isinstance(video, Tensor):
             return _TensorReader(video, short_side=self.short_side)
         if not isinstance(video, str | PathLike):

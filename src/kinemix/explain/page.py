@@ -102,14 +102,14 @@ class Page:
     def add_film(self, film: bytes, caption: str) -> None:
         """An MP4 file that the browser plays in place (:func:`kinemix.data.film.encode_film` makes one)."""
         self._blocks.append(
-            f'<figure><video controls loop muted playsinline src="{_to_data_url(film, "video/mp4")}"></video>'
+            f'<figure><video controls loop muted playsinline src="{to_data_url(film, "video/mp4")}"></video>'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
 
     def add_figures(self, *figures: tuple[Picture, str]) -> None:
         """Figures side by side, where the screen is wide enough; each with its caption."""
         inner = "".join(
-            f'<figure><img alt="{html.escape(caption)}" src="{_to_data_url(render_png(figure), "image/png")}">'
+            f'<figure><img alt="{html.escape(caption)}" src="{to_data_url(render_png(figure), "image/png")}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             for figure, caption in figures
         )
@@ -152,5 +152,6 @@ def write_png(figure: Figure, path: Path) -> None:
     write_atomically(path, lambda partial: partial.write_bytes(render_png(figure)), durable=False)
 
 
-def _to_data_url(content: bytes, kind: str) -> str:
+def to_data_url(content: bytes, kind: str) -> str:
+    """A file as an address that holds it: ``kind`` is its MIME type."""
     return f"data:{kind};base64," + base64.b64encode(content).decode("ascii")

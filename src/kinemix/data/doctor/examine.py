@@ -35,7 +35,7 @@ from kinemix.data._frame_table import SEEKABLE_CODECS, FrameTable, increase_stri
 from kinemix.data._pyav import KEEP_BYTES, RgbConverter, _describe_shortfall, _tell_times
 from kinemix.data.doctor.fingerprint import NUM_FRAMES, SIDE, Fingerprint, take_fingerprint
 from kinemix.data.doctor.record import Task, VideoRecord
-from kinemix.data.reader import _is_folder, open_video
+from kinemix.data.reader import is_folder, open_video
 from kinemix.errors import UnreadableVideoError
 
 _TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273
@@ -50,7 +50,7 @@ def examine_video(task: Task) -> VideoRecord:
         return VideoRecord(path=task.path, status="missing", reason="no such file")
     record = VideoRecord(path=task.path, status="readable")
     try:
-        if _is_folder(path):
+        if is_folder(path):
             record = _examine_folder(task, deadline)
         else:
             record = replace(record, num_bytes=path.stat().st_size)
