@@ -123,7 +123,7 @@ def test_a_long_clip_is_refused_before_it_is_decoded(app, tmp_path):
             frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    assert send(app, path) == "long.mp4: 20.0 s long; at most 5 s are read"
+    assert send(app, path) == "long.mp4: longer than 5 s: give a shorter one"
 
 
 def form(pieces):
@@ -153,8 +153,12 @@ def test_nothing_is_read_but_what_was_sent(app, clips, kind):
     named = {"file": str(clips[0]), "address": "http://example.com/clip.mp4"}
     if kind == "example":
         named["example"] = str(next(app.uploads.rglob("*.webp")))
-    answer = ask(app, named[kind])
-    assert "not uploaded by a user" in answer or answer == "The clip is no longer here: send it again."
+    words = {
+        "file": "not uploaded by a user",
+        "address": "Send the clip itself: addresses are not fetched.",
+        "example": "The clip is no longer here: send it again.",
+    }
+    assert words[kind] in ask(app, named[kind])
     assert app.list_uploads() == []
 
 
@@ -185,6 +189,14 @@ def test_who_comes_when_all_places_are_taken_is_told_so(networks, clips, tmp_pat
         words = "All places are taken (at most 1 clips wait): try again in a moment."
         assert refused == [(503, words)] * 2
         assert first.result()["predictions"] == next(come).result()["predictions"]
+
+
+def test_nobody_passes_by_the_queue(app, clips):
+    (file,) = upload(app, "a.mp4", clips[0].read_bytes()).json()
+    body = {"data": [{"path": file, "meta": {"_type": "gradio.FileData"}}, None, None, None]}
+    answer = httpx.post(f"{app.address}/gradio_api/run/predict", json=body)
+    assert (answer.status_code, "join the queue" in answer.text) == (404, True)
+    assert ask(app, file)["predictions"]
 
 
 def test_the_page_needs_nothing_from_elsewhere(app):
@@ -225,17 +237,23 @@ def test_addresses():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_without_an_error(service, tmp_path, monkeypatch, number, capfd):
+def test_signals_end_it_without_an_error_though_a_page_listens(service, tmp_path, monkeypatch, number, capfd):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = signal.getsignal(number)
-    told = []
+    listening = open_port("127.0.0.1", 0)
+    address, told = f"{describe_address(listening)}/gradio_api/heartbeat/somebody", []
 
-    def interrupt(_):
-        told.append(len(list(tmp_path.iterdir())))
-        os.kill(os.getpid(), number)
+    def listen():
+        with httpx.stream("GET", address, timeout=60) as stream:
+            told.append(len(list(tmp_path.iterdir())))
+            os.kill(os.getpid(), number)
+            told.append([*stream.iter_lines()][-1])
 
-    serve(service, open_port("127.0.0.1", 0), on_ready=interrupt)
-    assert told == [1]
+    visitor = threading.Thread(target=listen)
+    serve(service, listening, on_ready=lambda _: visitor.start())
+    visitor.join()
+    assert told[0] == 1
+    assert len(told) == 2, "the stream came to its end"
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(number) is before
     assert capfd.readouterr() == ("", "")

@@ -184,6 +184,35 @@ def test_pieces_of_what_was_not_sent_to_the_end_are_deleted(uploads):
     assert whole.exists()
 
 
+def test_streams_end_when_the_server_does(uploads):
+    ended = []
+
+    async def stream(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        ended.append(await receive())
+
+    gate = Gate(stream, uploads=uploads, limits=LIMITS)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(3600)
+
+    async def send(message):
+        sent.append(message)
+
+    async def listen():
+        task = asyncio.create_task(gate({"type": "http", "method": "GET", "path": "/"}, receive, send))
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        gate.end()
+        await task
+
+    asyncio.run(listen())
+    assert ended == [{"type": "http.disconnect"}]
+    assert [message.get("more_body", False) for message in sent] == [False, True, False], "and it is complete"
+
+
 def test_files_that_came_are_known_until_they_are_released(uploads):
     path = uploads.folder / "hash" / "clip.mp4"
     path.parent.mkdir()

@@ -17,6 +17,7 @@ API_NAME = "predict"
 
 _HINT = "The answer will stand here."
 _GONE = "The clip is no longer here: send it again."
+_NO_ADDRESS = "Send the clip itself: addresses are not fetched."
 _QUEUE = "networks"
 
 
@@ -46,7 +47,7 @@ def build_page(service: Service, uploads: Uploads, *, examples: Sequence[Example
     from gradio import SelectData  # gradio finds out by this annotation that an event is wanted
 
     names = list(service.networks)
-    with gradio.Blocks(title="kinemix", analytics_enabled=False) as page:
+    with gradio.Blocks(title="kinemix", analytics_enabled=False, fill_width=True) as page:
         gradio.HTML(_render_top(service), elem_classes="top")
         clip = gradio.State(None, time_to_live=KEPT_SECONDS)
         with gradio.Row():
@@ -152,9 +153,10 @@ def _add_sources(gradio: Any) -> tuple[Any, Any]:
     """Where clips come from. Gradio's video player is not among them: it refuses what browsers do not play."""
     with gradio.Tabs():
         with gradio.Tab("Drop a clip"):
-            file = gradio.File(show_label=False, height=200, elem_id="file")
+            file = gradio.File(label="Clip", show_label=False, height=200, elem_id="file")
         with gradio.Tab("Camera"):
             camera = gradio.Video(
+                label="Camera",
                 show_label=False,
                 sources=["webcam"],
                 include_audio=True,  # else gradio would transcode what it gets
@@ -170,7 +172,8 @@ def _guard_files(gradio: Any, *components: Any, uploads: Uploads) -> None:
 
     async def keep(path: str | Path | None) -> str | None:
         if path is not None and not uploads.knows(Path(path)):
-            raise gradio.Error(_GONE, print_exception=False)
+            reason = _NO_ADDRESS if str(path).startswith(("http:", "https:")) else _GONE
+            raise gradio.Error(reason, print_exception=False)
         return None if path is None else str(path)
 
     def tell_path(payload: Any) -> str | None:

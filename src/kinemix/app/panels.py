@@ -40,7 +40,7 @@ STYLE = """
 .answer .backwards .bar { background: #d55e00; }
 .answer .verdict { margin: 0 0 1.5rem; }
 .answer .film { display: grid; gap: .6rem .4rem; margin: .5rem 0; padding: 0; list-style: none;
-  grid-template-columns: repeat(auto-fill, minmax(min(46%, 8.2rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(max(22%, 9rem), 1fr)); }
 .answer .film li { margin: 0; padding: 0; list-style: none; }
 .answer .film img { display: block; width: 100%; height: auto; margin: 0 0 3px; border-radius: 3px; }
 .refusal { border-left: 4px solid #d55e00; padding: .6rem .9rem; background: var(--block-background-fill);

@@ -21,7 +21,7 @@ _FAREWELL_SECONDS = 2
 """How long requests may go on after Ctrl-C."""
 
 _PAGE_STYLE = """
-.gradio-container { max-width: 76rem !important; }
+.gradio-container { width: 100%; max-width: 80rem !important; margin: 0 auto !important; }
 .top h1 { margin: 0; font-size: 1.5rem; } .top p { margin: .2rem 0 0; opacity: .85; }
 #examples .grid-wrap, #examples .gallery-container { height: auto !important; min-height: 0 !important; }
 #examples .grid-wrap { padding-top: 2.2rem; }
@@ -152,6 +152,10 @@ def serve(
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             on_ready(self.stop)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            self.config.app.end()
+            await super().shutdown(sockets)
 
         def stop(self) -> None:
             self.force_exit = self.should_exit  # whoever asks twice does not wait for anybody

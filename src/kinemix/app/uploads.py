@@ -4,6 +4,7 @@ Gradio keeps what is uploaded in files named after their content, limits each fi
 no other body), and leaves a file behind where a visitor goes away in the middle. The gate knows what it let in.
 """
 
+import asyncio
 import json
 import os
 import shutil
@@ -122,15 +123,42 @@ class Gate:
     def __init__(self, app: Asgi, *, uploads: Uploads, limits: Limits) -> None:
         self._app, self._uploads, self._limits = app, uploads, limits
         self._sending = 0
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """Tell the streams that open pages listen to that it is over; else nobody would end them."""
+        self._ended.set()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Let a request through, or say why not."""
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+        elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._pass_listener(scope, receive, send)
         elif scope["path"].rstrip("/").endswith("/upload"):
             await self._pass_file(scope, receive, send)
         else:
             await self._pass(scope, receive, send, most=_OTHER_BYTES)
+
+    async def _pass_listener(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Let a request through that brings nothing; it is as if its sender went away when the server ends."""
+        unfinished = False
+
+        async def receive_or_end() -> Message:
+            tasks = [asyncio.ensure_future(receive()), asyncio.ensure_future(self._ended.wait())]
+            done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in others:
+                task.cancel()
+            return await tasks[0] if tasks[0] in done else {"type": "http.disconnect"}
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal unfinished
+            await send(message)
+            unfinished = message["type"] == "http.response.start" or message.get("more_body", False)
+
+        await self._app(scope, receive_or_end, send_and_note)
+        if unfinished and self._ended.is_set():
+            await send({"type": "http.response.body", "body": b""})
 
     async def _pass_file(self, scope: Message, receive: Receive, send: Send) -> None:
         room = self._limits.waiting * self._limits.bytes

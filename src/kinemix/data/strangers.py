@@ -30,8 +30,7 @@ _LISTS = frozenset({"hls", "dash", "webm_dash_manifest", "imf", "concat", "sdp",
 def check_video(path: Path, *, max_seconds: float) -> None:
     """Refuse what is no video by itself, or longer than it may be; nothing is decoded.
 
-    The header is asked first. Then the packets are counted and their times are looked at, as far as they are
-    allowed to go.
+    What a header promises is not asked. Packets are counted and their times are looked at, as far as they may go.
 
     Args:
         path: of the file.
@@ -46,30 +45,30 @@ def check_video(path: Path, *, max_seconds: float) -> None:
         kinds = set(container.format.name.split(","))
     if kinds & _LISTS:
         raise UnreadableVideoError(path, "a list of other files, not a video")
-    most_frames = int(max_seconds * MOST_FRAMES_A_SECOND)
     for header in read_stream_headers(path):
-        if header.seconds is not None and header.seconds > max_seconds:
-            raise UnreadableVideoError(path, _explain_seconds(header.seconds, max_seconds))
         with Decoding(path, stream_index=header.index, num_threads=1) as decoding:
-            base = float(header.time_base or 0)
-            first: int | None = None
-            for packet in decoding.packets():
-                if decoding.num_packets > most_frames:
-                    reason = f"more than {most_frames} frames; {max_seconds:g} s may have {MOST_FRAMES_A_SECOND} each"
-                    raise UnreadableVideoError(path, reason)
-                if packet.size == 0 or packet.pts is None:
-                    continue
-                first = packet.pts if first is None else first
-                seconds = (packet.pts - first) * base
-                if seconds > max_seconds:
-                    raise UnreadableVideoError(path, _explain_seconds(seconds, max_seconds))
-            if first is None and decoding.num_packets > max_seconds * ASSUMED_FRAME_RATE:
-                seconds = decoding.num_packets / ASSUMED_FRAME_RATE
-                raise UnreadableVideoError(path, _explain_seconds(seconds, max_seconds))
+            _check_packets(path, decoding, float(header.time_base or 0), max_seconds)
 
 
-def _explain_seconds(seconds: float, most: float) -> str:
-    return f"{seconds:.1f} s long; at most {most:g} s are read"
+def _check_packets(path: Path, decoding: Decoding, tick: float, max_seconds: float) -> None:
+    """Refuse a stream whose packets are too many, or too far apart in time; ``tick`` is in seconds."""
+    most_frames = int(max_seconds * MOST_FRAMES_A_SECOND)
+    first: int | None = None
+    for packet in decoding.packets():
+        if decoding.num_packets > most_frames:
+            reason = f"more than {most_frames} frames: {max_seconds:g} s may have {MOST_FRAMES_A_SECOND} each"
+            raise UnreadableVideoError(path, reason)
+        if packet.size == 0 or packet.pts is None:
+            continue
+        first = packet.pts if first is None else first
+        if (packet.pts - first) * tick > max_seconds:
+            raise UnreadableVideoError(path, _explain_length(max_seconds))
+    if first is None and decoding.num_packets > max_seconds * ASSUMED_FRAME_RATE:
+        raise UnreadableVideoError(path, _explain_length(max_seconds))
+
+
+def _explain_length(max_seconds: float) -> str:
+    return f"longer than {max_seconds:g} s: give a shorter one"
 
 
 class CarefulReader(Generic[Result]):
