@@ -145,11 +145,13 @@ class Gate:
         unfinished = False
 
         async def receive_or_end() -> Message:
-            tasks = [asyncio.ensure_future(receive()), asyncio.ensure_future(self._ended.wait())]
-            done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in others:
-                task.cancel()
-            return await tasks[0] if tasks[0] in done else {"type": "http.disconnect"}
+            message, end = asyncio.ensure_future(receive()), asyncio.ensure_future(self._ended.wait())
+            await asyncio.wait((message, end), return_when=asyncio.FIRST_COMPLETED)
+            end.cancel()
+            if message.done():
+                return message.result()
+            message.cancel()
+            return {"type": "http.disconnect"}
 
         async def send_and_note(message: Message) -> None:
             nonlocal unfinished
