@@ -150,7 +150,7 @@ def test_several_classes_may_be_present(clips):
     page = render(reply)
     assert read(page, "<h2>(.*?)</h2>") == [", ".join(one.label for one in reply.predictions)]
     assert page.count('<tr class="present">') == 6
-    assert "Backwards the same classes are present." in page
+    assert "Backwards the answer is the same." in page
     none = answer_clip(recogniser, recogniser.remember(clips[0]), threshold=float(scores.max()) + 1e-3)
     assert "<h2>no class is present</h2>" in render(none)
     found = replace(reply, backwards=reply.backwards[:1])

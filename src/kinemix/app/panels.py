@@ -19,6 +19,7 @@ from kinemix.types import Video
 
 _SHOWN_FRAMES = 16
 _LEAST_HEIGHT, _QUALITY = 112, 85
+_SAME = "Backwards the answer is the same."
 
 STYLE = """
 .answer { color: var(--body-text-color); line-height: 1.45; overflow-wrap: anywhere; }
@@ -125,12 +126,12 @@ def _compare_directions(reply: Reply, *, several: bool) -> str:
     if several:
         sets = [{one.label for one in side if one.present} for side in (reply.predictions, reply.backwards)]
         if sets[0] == sets[1]:
-            return "Backwards the same classes are present."
+            return _SAME
         found = [one for one in reply.backwards if one.present]
         return f"Backwards it finds: <b>{_list_labels(found)}</b>."
     before, after = (_pick_leading(side, reply.leading) for side in (reply.predictions, reply.backwards))
     if before.label == after.label:
-        return "Backwards the answer is the same."
+        return _SAME
     return f"Backwards the answer is another: <b>{_render_label(after.label)}</b>."
 
 
