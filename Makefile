@@ -7,7 +7,7 @@
 #   make fidelity  docs/fidelity.md: every published count beside ours, counted anew
 #   make support   docs/support.md: what every module can do, tried anew (half an hour)
 #   make recipes the heads of recipes/: rows, commands, printed accuracies, hours (minutes)
-#   make bench   what a temporal module costs in time, over the plain backbone; the loader beside plain decoding
+#   make bench   what a temporal module costs in time, over the plain backbone; loader and training beside what they could reach
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -65,6 +65,7 @@ recipes: $(READY)
 bench: $(READY)
 	@$(BIN)/python benchmarks/temporal_overhead.py
 	@$(BIN)/python benchmarks/loader.py
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/training.py
 
 format: $(READY)
 	@$(BIN)/ruff format $(SOURCES)

@@ -42,6 +42,24 @@ def test_loader_and_decoding_alone(
 
 
 @pytest.mark.slow
+def test_training_over_the_network_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = (
+        "--networks small --model tsm_test_resnet.r160_in1k --frames 4 --size 32 --batch_size 4 --per_class 1"
+    )
+    less = "--epochs 2 --turns 2 --video_size 32 --threads 1"
+    _run("training.py", *small.split(), *less.split(), monkeypatch=monkeypatch)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 4
+    n = r"-?\d+\.\d+"
+    figures = rf"training {n}, network alone {n} clips/s: {n}; missing {n}%, waiting for data {n}%"
+    assert re.fullmatch(
+        rf"tsm_test_resnet.*, 4 x 4 x 32 px, 1 threads, 1 workers, medians of 2 turns: {figures}", printed[-1]
+    )
+
+
+@pytest.mark.slow
 def test_modules_over_the_plain_network(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
