@@ -11,6 +11,9 @@ from kinemix.errors import ConfigError
 Outcome = Literal["finished", "stopped", "failed"]
 """How a run has ended: all of it is done, somebody has stopped it, or an error has."""
 
+PATIENCE = 20.0
+"""Seconds that trackers have at the end of a run; a job that a cluster stops has some thirty."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:

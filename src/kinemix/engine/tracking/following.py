@@ -25,13 +25,11 @@ from kinemix.engine.logbook import FILE_NAME as LOG_NAME
 from kinemix.engine.logbook import read_log
 from kinemix.engine.run_directory import LOCK_NAME, read_run_config
 from kinemix.engine.tracking import Opening, Outcome, Tracker, shelf
+from kinemix.engine.tracking.base import PATIENCE
 from kinemix.errors import CheckpointError, ConfigError
 
 IDENTITIES_NAME = "tracking.json"
 """In the run directory: by what each tracker finds the run again."""
-
-PATIENCE = 20.0
-"""Seconds that the trackers have at the end; a job that a cluster stops has some thirty."""
 
 _NOTE = "note: "
 

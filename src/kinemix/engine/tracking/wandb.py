@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kinemix.engine.tracking.base import Opening, Outcome, Tracker, list_scalars
+from kinemix.engine.tracking.base import PATIENCE, Opening, Outcome, Tracker, list_scalars
 
 _FILE_HEADER, _PART_HEADER, _BLOCK = 7, 7, 32 * 1024  # bytes
 _WHOLE, _LAST = 1, 4
@@ -44,11 +44,17 @@ class WandbTracker(Tracker):
             resume="allow",
             config={**opening.config, **({} if known else opening.count())},
             allow_val_change=True,
-            settings=wandb.Settings(console="off", silent=True),  # the terminal is the bar's
+            settings=wandb.Settings(
+                console="off",  # the terminal is the bar's
+                silent=True,
+                finish_timeout=0.75 * PATIENCE,  # else a program without a network does not come to its end
+                finish_timeout_raises=True,
+            ),
         )
         for kind in _KINDS:
             self._run.define_metric(f"{kind}/*", step_metric=f"{kind}/iteration")
         self.identity = {"id": self._run.id, "project": self._run.project, "entity": self._run.entity}
+        self._files = Path(self._run.dir).parent
         self.link = None if self._run.offline else self._run.url
         if known and self._run.offline:
             parts = (opening.directory / "wandb").glob(f"*-{self._run.id}/run-{self._run.id}.wandb")
@@ -65,7 +71,10 @@ class WandbTracker(Tracker):
             self._run.log(list_scalars(record))
 
     def close(self, outcome: Outcome) -> None:
-        self._run.finish(exit_code=_EXIT_CODES[outcome])
+        try:
+            self._run.finish(exit_code=_EXIT_CODES[outcome])
+        except TimeoutError as error:
+            raise TimeoutError(f"not all is sent: `wandb sync {self._files}` does so later") from error
 
 
 def read_newest(paths: Iterable[Path]) -> dict[str, Any]:
