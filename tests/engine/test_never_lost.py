@@ -196,6 +196,22 @@ def test_a_start_that_was_killed_is_not_in_the_way(config, monkeypatch):
     assert train(replace(config, resume="auto", optim=replace(config.optim, epochs=1)))
 
 
+def test_halves_of_a_killed_start_go_with_the_next(config):
+    """Of the files that it was writing; another program's stay."""
+    config = replace(config, resume="auto", optim=replace(config.optim, epochs=1))
+    run = train(config)
+    halves = [
+        run / name
+        for name in (".log.jsonl.1f.partial", ".config.yaml.2f.partial", "splits/.val.csv.3f.partial")
+    ]
+    other = run / ".test-held-out.json.4f.partial"
+    for path in (*halves, other):
+        path.write_text("{")
+    train(config)
+    assert not [path for path in halves if path.exists()]
+    assert other.exists()
+
+
 def test_a_foreign_directory_stays_as_it_is(config):
     foreign = Path(config.out)
     (foreign / "splits").mkdir(parents=True)

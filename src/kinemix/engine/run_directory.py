@@ -101,6 +101,7 @@ class RunDirectory:
             raise ConfigError(f"{path}: another process is training there; give another --out") from None
         try:
             self._claim(config, started_before=locked_before)
+            self._drop_halves()
         except BaseException:
             self._lock.release()
             if not locked_before:
@@ -126,6 +127,12 @@ class RunDirectory:
             raise ConfigError(
                 f"{self.path}: holds other files and is no run of kinemix; give --out a directory of its own"
             )
+
+    def _drop_halves(self) -> None:
+        """Remove what a killed process was writing; other programs, such as a test, may be writing here too."""
+        halves = [half for name in _LEFT_BY_A_START for half in self.path.glob(f".{name}.*.partial")]
+        for half in (*halves, *(self.path / "splits").glob(".*.partial")):
+            half.unlink(missing_ok=True)
 
     def _holds_a_start(self) -> bool:
         """Whether there is nothing but what a run leaves that was killed before its options were written."""
