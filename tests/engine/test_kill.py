@@ -110,9 +110,9 @@ def draw_points(steps, step_seconds):
 
 
 def wait_for_moment(process, run, *, step, moment, partials):
-    """Until the run has made so many steps, whatever it is a part of that comes next; or until its loader starts."""
+    """Until its loader starts; or until it has made so many steps, whatever it is a part of that comes next."""
+    wait_for(process, lambda: has_workers(process.pid))
     if moment == "loader start":
-        wait_for(process, lambda: has_workers(process.pid))
         return
     wait_for(process, lambda: measure_progress(run) >= step)
     if moment == "save":
