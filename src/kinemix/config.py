@@ -233,7 +233,8 @@ class OptimConfig:
         warmup_iterations: the same in steps of the optimizer; give one of the two.
         warmup_start: share of the rate at which the rise starts.
         epochs: passes over the training samples.
-        batch_size: clips in a micro-batch, on each process.
+        batch_size: clips in a micro-batch, on each process: a step of the optimizer learns from
+            ``batch_size`` x ``accumulate`` x processes.
         accumulate: micro-batches added up before a step of the optimizer.
         multigrid: batches of many small clips first and of few large ones last, each as much work as the others.
             The ``long`` cycle changes frames, size and the rate from epoch to epoch, the ``short`` one the size
@@ -295,8 +296,13 @@ class MachineConfig:
 
     Attributes:
         accelerator: ``auto``, ``cpu``, ``cuda``, ..., as in Lightning Fabric.
-        devices: processes on each machine, one a device.
-        nodes: machines.
+        devices: processes on each machine, one a device; by default as many as torchrun or srun has started there,
+            and one where neither has.
+        nodes: machines; by default as many as torchrun or srun has started processes on.
+        strategy: how several processes share the work. ``ddp``: each has the whole network, and the gradients are
+            averaged. ``fsdp``: weights, gradients and the optimizer's state are divided among them (FSDP2), for what
+            does not fit on one device. ``auto`` is ``ddp`` for several processes.
+        sync_batch_norm: batch normalisation takes mean and variance over the clips of all processes.
         precision: of the arithmetic in the network.
         threads: of the CPU, for each process; by default the cores of this machine, shared evenly.
         compile: use ``torch.compile``.
@@ -306,8 +312,10 @@ class MachineConfig:
     """
 
     accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
+    devices: int | None = None
+    nodes: int | None = None
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    sync_batch_norm: bool = False
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     threads: int | None = None
     compile: bool = False

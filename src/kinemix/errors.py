@@ -9,7 +9,13 @@ from difflib import get_close_matches
 
 
 class KinemixError(Exception):
-    """Something the user gave cannot be used; the message says what, which value, and the cure."""
+    """Something the user gave cannot be used; the message says what, which value, and the cure.
+
+    Attributes:
+        agreed: whether every process of a run raises it, so that the first may tell it for all.
+    """
+
+    agreed = False
 
 
 class ConfigError(KinemixError, ValueError):

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from kinemix.cli import main
-from kinemix.config import DataConfig, InputSpec, Protocol
+from kinemix.config import AugmentConfig, DataConfig, InputSpec, Protocol
 from kinemix.data._guarded import CAN_GUARD
 from kinemix.data._shard import INDEX_SUFFIX, ROW
 from kinemix.data.annotations import Annotations, Sample
-from kinemix.data.loader import build_test_loader
+from kinemix.data.loader import TrainLoader, build_test_loader, build_train_loader
 from kinemix.data.miniature import Studio, build_epic, encode
 from kinemix.data.prepare.clip import measure_psnr
 from kinemix.data.prepare.journal import Journal
@@ -470,3 +470,42 @@ def test_real_videos(tmp_path: Path) -> None:
     other = _predict(replace(splits.train, samples=samples))
     assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.99
     assert (one.argmax(1) == other.argmax(1)).float().mean() >= 0.9
+
+
+# ------------------------------------------------------------------------------------------ several processes
+
+
+def test_epochs_over_shards_are_exact(tmp_path: Path) -> None:
+    """Eight clips out of four shards, two processes with two loader workers each: every clip once in every epoch, and
+    in the same company as in one process that takes the whole batch."""
+    for number in range(10):
+        path = tmp_path / "source" / ("left" if number % 2 else "right") / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _film(path, num_frames=8 + number, bright=bool(number % 2), size=(32, 48))
+    _prepare(tmp_path / "source", tmp_path / "out")
+    assert len(list((tmp_path / "out" / "shards").glob("*.tar"))) == 4
+    samples = open_splits(DataConfig(source=str(tmp_path / "out"), val_share=0.2, group_by=None)).train
+    assert len(samples) == 8
+    protocol = Protocol(num_frames=4, crop_fraction=1.0, input=InputSpec(size=(24, 24)))
+
+    def load(rank: int, world_size: int) -> TrainLoader:
+        return build_train_loader(
+            samples,
+            protocol=protocol,
+            augment=AugmentConfig(flip="off", brightness=0.3),
+            batch_size=4 // world_size,
+            workers=2,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    alone, team = load(0, 1), [load(rank, 2) for rank in range(2)]
+    orders: list[list[int]] = []
+    for epoch in range(3):
+        orders.append([])
+        for whole, *halves in zip(alone.epoch(epoch), *(one.epoch(epoch) for one in team), strict=True):
+            assert torch.equal(torch.cat([half.indices for half in halves]), whole.indices)
+            assert torch.equal(torch.cat([half.clips for half in halves]), whole.clips)
+            orders[-1] += whole.indices.tolist()
+        assert sorted(orders[-1]) == list(range(8))
+    assert orders[0] != orders[1]

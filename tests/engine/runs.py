@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from kinemix.config import AugmentConfig, DataConfig, MachineConfig, OptimConfig, Protocol, TrainConfig
 from kinemix.engine.logbook import read_log
 from kinemix.engine.run import Run
 from kinemix.engine.trial import Record, TestResult
@@ -19,6 +21,20 @@ MODEL = "tsm_test_resnet.r160_in1k"
 
 TIMINGS = {"time", "clips_per_second", "waiting", "memory"}
 """What differs from one time to the next in the log of the same steps."""
+
+
+def make_config(motion, folder):
+    """The options of a small run in a folder."""
+    return TrainConfig(
+        data=DataConfig(source=str(motion), workers=0),
+        model=MODEL,
+        size=32,
+        protocol=Protocol(num_frames=4, crop_fraction=1.0),
+        augment=AugmentConfig(flip="off", brightness=0.2),
+        optim=OptimConfig(epochs=3, batch_size=5, lr=0.05, dropout=0.3),
+        machine=MachineConfig(accelerator="cpu", threads=1),
+        out=str(folder / "run"),
+    )
 
 
 def read_weights(run, name="last"):
@@ -46,6 +62,13 @@ def stop_after(monkeypatch, count):
 
     monkeypatch.setattr(Run, "note_step", terminate)
     return steps
+
+
+def find_port():
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def write_options(config, *, epochs, **options):

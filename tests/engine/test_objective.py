@@ -171,3 +171,35 @@ def test_weights_by_name():
         weigh_classes({"aa": 3.0}, counts=[1, 1, 1], space=ONE)
     with pytest.raises(ConfigError, match="'a' has -1"):
         weigh_classes({"a": -1}, counts=[1, 1, 1], space=ONE)
+
+
+@pytest.mark.parametrize("space", [ONE, TASKS, SEVERAL], ids=["one task", "tasks", "several labels"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_shares_of_processes_add_up_to_the_loss_of_all(generator, space, weighted):
+    """Seven samples as three processes have them, of which one has but one."""
+    count = len(space.class_names)
+    logits = torch.randn(7, count, generator=generator, dtype=torch.float64)
+    if space.multilabel:
+        labels = torch.randint(2, (7, count), generator=generator)
+    elif space.tasks:
+        labels = torch.stack(
+            [torch.randint(n, (7,), generator=generator) for n in space.tasks.values()], dim=1
+        )
+    else:
+        labels = torch.randint(count, (7,), generator=generator)
+    objective = Objective(
+        space=space,
+        label_smoothing=0.1,
+        task_weights={"noun": 2.5} if space.tasks else {},
+        class_weights=tuple(0.5 + k for k in range(count)) if weighted else (),
+    )
+    whole = objective.loss(logits, labels).values()
+    places = [slice(0, 4), slice(4, 5), slice(5, 7)]
+    weights = torch.tensor([objective.weigh(labels[place]) for place in places], dtype=torch.float64)
+    assert weights.shape == (3, objective.num_losses)
+    shares = (3 * weights / weights.sum(dim=0)).tolist()
+    parts = [
+        objective.share(objective.loss(logits[place], labels[place]), share).values()
+        for place, share in zip(places, shares, strict=True)
+    ]
+    assert {name: sum(part[name] for part in parts) / 3 for name in whole} == pytest.approx(whole, rel=1e-12)

@@ -96,9 +96,9 @@ def test_balanced_classes(config, tmp_path):
     seen = []
     check_batch = StepGuard.check_batch
 
-    def record(guard, batch, loss):
+    def record(guard, batch):
         seen.extend(batch.labels.tolist())
-        check_batch(guard, batch, loss)
+        check_batch(guard, batch)
 
     data = replace(config.data, source=train_list, val_source=val_list, balance_classes=True)
     config = replace(config, data=data, optim=replace(config.optim, batch_size=6))

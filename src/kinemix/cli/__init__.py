@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KinemixError as error:
-        return _fail(error)
+        return fail(error)
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not stumble over it when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _ENVIRONMENT:
             raise
-        return _fail(
+        return fail(
             f"{error.filename or 'writing'}: {error.strerror}; free or choose another place and run again"
         )
     except KeyboardInterrupt as interruption:
@@ -123,7 +123,8 @@ def _describe_verbs() -> str:
     )
 
 
-def _fail(reason: object) -> int:
+def fail(reason: object) -> int:
+    """Tell what a user can mend, in one line; returns the exit code."""
     _tell(f"kinemix: error: {' '.join(str(reason).split())}")
     return USER_ERROR
 

@@ -9,12 +9,17 @@ from typing import Any, Literal
 
 from kinemix.cli import VERBS
 from kinemix.cli.options import Options
+from kinemix.cli.together import speak_once
 from kinemix.config import TrainConfig, from_dict
 from kinemix.errors import ConfigError
 
 
 def run_train(words: list[str]) -> int:
     """``kinemix train DATA --model NAME``; a run that was stopped and saved has ended well, too."""
+    return speak_once(lambda: _train(words))
+
+
+def _train(words: list[str]) -> int:
     config = read_train_options(words)
 
     from kinemix.engine.interrupt import Interrupted
@@ -34,6 +39,10 @@ def run_train(words: list[str]) -> int:
 
 def run_splits(words: list[str]) -> int:
     """``kinemix splits DATA --model NAME``."""
+    return speak_once(lambda: _splits(words))
+
+
+def _splits(words: list[str]) -> int:
     options = _declare("splits")
     options.add("--test_protocol", str | None, about="a paper's views for the tests, instead of protocol.*")
     options.add(

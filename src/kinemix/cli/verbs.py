@@ -26,6 +26,7 @@ from kinemix.cli.recipes import run_recipes as run_recipes
 from kinemix.cli.report import run_report as run_report
 from kinemix.cli.search import run_ablate as run_ablate
 from kinemix.cli.search import run_sweep as run_sweep
+from kinemix.cli.together import speak_once
 from kinemix.cli.training import run_splits as run_splits
 from kinemix.cli.training import run_train as run_train
 from kinemix.config import Color, DataConfig, TrainConfig, from_dict
@@ -42,6 +43,10 @@ _DATA_OPTIONS = (
 
 def run_test(words: list[str]) -> int:
     """``kinemix test RUN [DATA]``."""
+    return speak_once(lambda: _test(words))
+
+
+def _test(words: list[str]) -> int:
     options = Options("test", "RUN [DATA] [--OPTION VALUE ...]", VERBS["test"])
     options.add("RUN", str, about="run directory, or one checkpoint folder in it")
     options.add("DATA", str, nargs="?", about="folder or list file; by default what the run held out")
@@ -68,24 +73,27 @@ def run_test(words: list[str]) -> int:
         raise ConfigError(f"--{chosen[0]} and --{chosen[1]}: give one of them")
 
     from kinemix.cli.figures import print_measurement
+    from kinemix.engine.launch import is_first_process, join_started
     from kinemix.engine.measure import measure_run
 
-    print_measurement(
-        measure_run(
-            given.RUN,
-            given.DATA,
-            checkpoint=given.checkpoint,
-            protocol=given.protocol,
-            num_clips=given.clips,
-            num_crops=given.crops,
-            keep_views=given.keep_views,
-            order=chosen[0] if chosen else "forward",  # type: ignore[arg-type]
-            submission=given.submission,
-            data_options={k: v for k, v in given.data.as_dict().items() if v is not None},
-            batch_size=given.batch_size,
-            workers=given.workers,
-        )
+    fabric = join_started()
+    measurement = measure_run(
+        given.RUN,
+        given.DATA,
+        checkpoint=given.checkpoint,
+        protocol=given.protocol,
+        num_clips=given.clips,
+        num_crops=given.crops,
+        keep_views=given.keep_views,
+        order=chosen[0] if chosen else "forward",  # type: ignore[arg-type]
+        submission=given.submission,
+        data_options={k: v for k, v in given.data.as_dict().items() if v is not None},
+        batch_size=given.batch_size,
+        workers=given.workers,
+        fabric=fabric,
     )
+    if is_first_process():
+        print_measurement(measurement)
     return 0
 
 

@@ -139,6 +139,13 @@ class TestLoader(_Batches):
 
     __test__ = False  # pytest takes the name for a test's
 
+    _order: TestOrder
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of this process."""
+        return len(self._order.mine)
+
     def __iter__(self) -> Iterator[Batch]:
         return self._fetch()
 

@@ -12,7 +12,9 @@
     objective        logits and labels to a loss
     watch            what is told about a run: progress (the bar), memory, logbook, tracking (what follows the log),
                      profiling and bottleneck (where the time goes)
-    launch           devices, processes  unreadable, interrupt
+    launch           devices, and who has started the processes
+    processes        what they do together           portions    micro-batches as they share them
+    validation, unreadable, interrupt
     measure          a finished run, tested
     trial            one run and its tests, done once    campaign    many trials, several at once
     each_split       all splits of a dataset             ablation    a paper's table (ablation_plan, ablation_report)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kinemix.atomic import write_atomically
 from kinemix.data.annotations import Annotations
 from kinemix.data.dataset import Batch
+from kinemix.models.sharding import take_local
 
 PATTERN = "bad-batch-*"
 _NAMED = 10
@@ -94,5 +95,7 @@ def describe_clips(clips: Tensor) -> dict[str, Any]:
 
 def name_broken_tensors(model: nn.Module) -> list[str]:
     """The first parameters and buffers that are not finite."""
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    return [name for name, value in tensors if not value.isfinite().all()][:_NAMED]
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    values = take_local(list(tensors.values()))  # of parts, this process's own: the others are not asked
+    broken = [name for name, value in zip(tensors, values, strict=True) if not value.isfinite().all()]
+    return broken[:_NAMED]

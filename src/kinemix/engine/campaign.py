@@ -99,7 +99,7 @@ def _share_cores(trial: Trial, jobs: int) -> Trial:
     machine = trial.config.machine
     if machine.threads is not None:
         return trial
-    threads = max(1, count_cores() // (jobs * machine.devices))
+    threads = max(1, count_cores() // (jobs * (machine.devices or 1)))
     return replace(trial, config=replace(trial.config, machine=replace(machine, threads=threads)))
 
 

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric import Fabric
+from torch import Tensor
 
 from kinemix.config import to_dict
-from kinemix.engine.launch import do_first, gather
 from kinemix.engine.parts import Parts, find_mirrors
+from kinemix.engine.processes import any_process, do_all, do_first, gather
 from kinemix.engine.training_state import (
     Position,
     collect_rng_state,
+    join_positions,
     keep_earlier,
     list_resumable,
     read_checkpoint_,
@@ -30,6 +32,7 @@ from kinemix.errors import CheckpointError
 from kinemix.evaluate.metrics import AnyMetrics
 from kinemix.evaluate.protocol import protocol_to_dict
 from kinemix.label_space import label_space_to_dict
+from kinemix.models.sharding import gather_whole, load_optimizer_, load_whole_
 
 
 class Checkpoints:
@@ -61,12 +64,12 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def is_due(self, iteration: int) -> bool:
-        """Whether ``save_steps`` or ``save_minutes`` are over; the first process's clock decides."""
+        """Whether ``save_steps`` or ``save_minutes`` are over, by any process's clock."""
         steps = self._config.save_steps
         if steps is not None and iteration % steps == 0:
             return True
         due = time.monotonic() - self._saved_at > 60 * self._config.save_minutes
-        return bool(self._fabric.broadcast(due)) if self._fabric.world_size > 1 else due
+        return any_process(self._fabric, due)
 
     def save_last(self, position: Position, metrics: AnyMetrics | None = None) -> None:
         """Save everything that it takes to go on from here."""
@@ -79,27 +82,34 @@ class Checkpoints:
         """Save the network that has just been measured."""
         self._write("best", position, metrics)
 
-    def restore_(self) -> tuple[Position, dict[str, Any]] | None:
+    def restore_(self) -> tuple[Position, dict[str, Any] | None] | None:
         """Go back to the newest checkpoint that can be read.
 
         Returns:
-            Where the run goes on, and the states of the random number generators there; ``None`` if nothing was
-            saved yet.
+            Where the run goes on, and the states of the random number generators there, which are of use to as many
+            processes as there were; ``None`` if nothing was saved yet.
 
         Raises:
             CheckpointError: none of the checkpoints can be read.
         """
-        if not list_resumable(self._directory):
+        if not self._fabric.broadcast(bool(list_resumable(self._directory))):
             return None
         read = do_first(self._fabric, self._read_newest_)
         folder = self._fabric.broadcast(read and read[0])
-        state = read[1] if read else read_checkpoint_(folder, model=self._parts.answering)
+        state = do_all(
+            self._fabric, lambda: read[1] if read else read_checkpoint_(folder, model=self._parts.answering)
+        )
         _restore_state_(self._fabric, self._parts, state)
-        processes = state["processes"]
-        mine = processes[min(self._fabric.global_rank, len(processes) - 1)]
-        position = Position(**mine["position"])
-        self.saved_iteration = position.iteration
-        return position, mine["rng"]
+        rank, processes = self._fabric.global_rank, state["processes"]
+        positions = [Position(**process["position"]) for process in processes]
+        self.saved_iteration = positions[0].iteration
+        if len(processes) == self._fabric.world_size:
+            return positions[rank], processes[rank]["rng"]
+        self.notices.append(
+            f"{len(processes)} processes have trained so far, and {self._fabric.world_size} go on: "
+            "what dropout draws is other than it would have been"
+        )
+        return join_positions(positions, first=rank == 0), None
 
     def tell_how_to_resume(self, iteration: int) -> str:
         """One line for whoever stopped the run."""
@@ -140,9 +150,17 @@ class Checkpoints:
             "validation": metrics and metrics.summary(),
             "best": {"figure": position.best, "epoch": position.best_epoch},
         }
-        do_first(self._fabric, partial(self._write_first, name, metadata, state))
+        model = self._parts.answering
+        weights = gather_whole(model.state_dict(), keep=self._fabric.is_global_zero)
+        do_first(self._fabric, partial(self._write_first, name, metadata, state, weights))
 
-    def _write_first(self, name: str, metadata: dict[str, Any], state: dict[str, Any] | None) -> None:
+    def _write_first(
+        self,
+        name: str,
+        metadata: dict[str, Any],
+        state: dict[str, Any] | None,
+        weights: dict[str, Tensor],
+    ) -> None:
         folder = self._directory / name
         if state is not None:
             self._before_saving()
@@ -152,7 +170,7 @@ class Checkpoints:
                 whole=self.saved_iteration,
                 iteration=metadata["iteration"],
             )
-        write_checkpoint(folder, model=self._parts.answering, metadata=metadata, state=state)
+        write_checkpoint(folder, model=self._parts.answering, weights=weights, metadata=metadata, state=state)
 
 
 def _collect_state(fabric: Fabric, parts: Parts) -> dict[str, Any]:
@@ -165,13 +183,13 @@ def _collect_state(fabric: Fabric, parts: Parts) -> dict[str, Any]:
         # The checkpoint's own weights are the mean; these are the ones that go on learning.
         state["weights"] = parts.model.state_dict()
         state["averaged"] = int(parts.average.n_averaged)
-    return state
+    return gather_whole(state, keep=fabric.is_global_zero)
 
 
 def _restore_state_(fabric: Fabric, parts: Parts, state: dict[str, Any]) -> None:
     """Undo what has changed since :func:`_collect_state`."""
     if parts.average is not None:
-        parts.model.load_state_dict(state["weights"])
+        load_whole_(parts.model, state["weights"])
         parts.average.n_averaged.fill_(state["averaged"])
-    parts.optimizer.load_state_dict(state["optimizer"])
+    load_optimizer_(parts.optimizer, state["optimizer"])
     fabric.strategy.precision.load_state_dict(state["precision"])

@@ -15,6 +15,7 @@ import numpy as np
 from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig
 from kinemix.data.sources import list_published_splits
+from kinemix.engine.launch import count_processes, settle_machine
 from kinemix.engine.run_directory import make_numbered
 from kinemix.engine.trial import Trial, carry_out
 from kinemix.errors import ConfigError
@@ -81,7 +82,7 @@ def train_each_split(
         KinemixError: as :func:`kinemix.engine.train.train`.
         Interrupted: after the run under way was saved.
     """
-    if config.out is None and config.machine.devices * config.machine.nodes > 1:
+    if config.out is None and count_processes(settle_machine(config.machine)) > 1:
         raise ConfigError("out: several processes must be told one directory: give --out")
     directory = Path(config.out) if config.out else make_numbered(config)
     results: list[SplitResult] = []

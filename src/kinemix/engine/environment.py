@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 
 _REPORTED = ("torchvision", "timm", "lightning", "av", "torchcodec", "numpy", "safetensors")
 
@@ -26,6 +27,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cores": count_cores(),
         "threads": torch.get_num_threads(),
+        "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "git_commit": _git_commit(),
         "command": sys.argv,

@@ -17,7 +17,7 @@ FILE_NAME = "log.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What is told about one step of the optimizer, on this process.
+    """What is told about one step of the optimizer, over all processes.
 
     Attributes:
         losses: means over the clips of the step: ``loss``, and that of each task where there are several.
@@ -25,8 +25,8 @@ class Step:
         rate: learning rate.
         gradient_norm: before clipping; ``None`` where no video could be read, or where half precision
             overflowed and the step was left out.
-        seconds: that it took.
-        waiting: of them, spent waiting for data.
+        seconds: that it took this process.
+        waiting: of them, spent waiting for data of its own.
     """
 
     losses: Mapping[str, float]

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 
 from kinemix.atomic import write_atomically
 from kinemix.config import DataConfig, Protocol, from_dict
@@ -15,6 +16,7 @@ from kinemix.data.annotations import Annotations
 from kinemix.data.loader import build_test_loader
 from kinemix.data.sources import locate_source, open_annotations, open_splits
 from kinemix.data.views import Order
+from kinemix.engine.processes import Alone, do_all, do_first, gather
 from kinemix.engine.progress import CountBar
 from kinemix.engine.run_directory import CONFIG_NAME
 from kinemix.engine.settle import make_absolute, make_paths_absolute
@@ -25,10 +27,11 @@ from kinemix.evaluate.evaluator import evaluate
 from kinemix.evaluate.metrics import AnyMetrics, Metrics, metrics_to_dict
 from kinemix.evaluate.named_protocols import apply_protocol, find_protocol
 from kinemix.evaluate.protocol import check_mirrors, override_views, protocol_from_dict, protocol_to_dict
-from kinemix.evaluate.scores import Scores, write_scores
+from kinemix.evaluate.scores import Scores, merge_scores, write_scores
 from kinemix.evaluate.submission import check_space, write_submission
 from kinemix.label_space import LabelSpace, label_space_from_dict
 from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
+from kinemix.models.video import VideoModel
 
 _OF_OTHER_DATA = {
     "root",
@@ -99,6 +102,7 @@ def measure_run(
     batch_size: int = 8,
     workers: int = 2,
     device: torch.device | str | None = None,
+    fabric: Fabric | None = None,
 ) -> Measurement:
     """Test a run, write its scores (Parquet) and figures (JSON) into the run directory, and tell its trackers.
 
@@ -116,29 +120,29 @@ def measure_run(
         batch_size: videos at a time.
         workers: loader processes.
         device: by default CUDA where there is one.
+        fabric: launched: its processes share the samples out and test each once, on devices of theirs. The first of
+            them writes the files, and all return the same.
 
     Raises:
         KinemixError: checkpoint or data cannot be used; more unreadable videos than ``data.max_unreadable``.
     """
     if batch_size < 1 or workers < 0:
         raise ConfigError(f"batch_size={batch_size}, workers={workers}: give at least 1 and 0")
-    options = dict(data_options or {})
-    check_data_options(source, options)
-    folder = find_checkpoint(Path(run), checkpoint)
-    model, metadata = load_checkpoint(folder)
-    views, space, data = read_metadata(folder, metadata)
-    if submission is not None:
-        check_space(space)
-        options["max_missing"] = 0.0  # a submission answers every segment
-    if protocol is not None:
-        views = apply_protocol(views, protocol)
-    views = override_views(views, num_clips=num_clips, num_crops=num_crops)
-    check_mirrors(views, metadata.get("mirrored_labels"), space.class_names)
-    source = make_absolute(source)
-    first_number = data.labels_start_at or 0
-    data = settle_test_data(data, source, options, space)
-    annotations, notices = open_test_samples(source, data, space, first_number=first_number)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    team, source, options = fabric or Alone(), make_absolute(source), dict(data_options or {})
+
+    def change(views: Protocol) -> Protocol:
+        views = views if protocol is None else apply_protocol(views, protocol)
+        return override_views(views, num_clips=num_clips, num_crops=num_crops)
+
+    test = do_all(
+        team,
+        lambda: _open_test(
+            Path(run), source, options, checkpoint=checkpoint, change=change, submits=submission is not None
+        ),
+    )
+    folder, metadata, views, annotations = test.folder, test.metadata, test.views, test.annotations
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu") if fabric is None else fabric.device
+    data = test.data
     loader = build_test_loader(
         annotations,
         protocol=views,
@@ -149,22 +153,32 @@ def measure_run(
         cache=data.cache,
         max_seconds=data.max_seconds,
         workers=workers,
+        rank=team.global_rank,
+        world_size=team.world_size,
     )
-    with CountBar("testing", total=len(annotations)) as bar:
-        scores = evaluate(
-            model.to(device),
-            loader,
-            ids=[sample.name for sample in annotations.samples],
-            uids=_list_uids(annotations),
-            space=space,
-            protocol=views,
-            mirrored_labels=metadata.get("mirrored_labels"),
-            order=order,
-            description={**model.description, "checkpoint": str(folder), "epoch": metadata.get("epoch")},
-            device=device,
-            keep_views=keep_views,
-            on_batch=bar.advance,
+    with CountBar("testing", total=loader.num_samples, quiet=not team.is_global_zero) as bar:
+        part = do_all(
+            team,
+            lambda: evaluate(
+                test.model.to(device),
+                loader,
+                ids=[sample.name for sample in annotations.samples],
+                uids=_list_uids(annotations),
+                space=test.space,
+                protocol=views,
+                mirrored_labels=metadata.get("mirrored_labels"),
+                order=order,
+                description={
+                    **test.model.description,
+                    "checkpoint": str(folder),
+                    "epoch": metadata.get("epoch"),
+                },
+                device=device,
+                keep_views=keep_views,
+                on_batch=bar.advance,
+            ),
         )
+    scores = merge_scores(gather(team, part))
     check_unreadable(dict(scores.unreadable), total=len(annotations), limit=data.max_unreadable)
     metrics = scores.metrics() if scores.labelled else None
     chosen = {name: value for name, value in options.items() if name in _OF_OTHER_DATA}
@@ -177,28 +191,79 @@ def measure_run(
         protocol=protocol,
         is_changed=num_clips is not None or num_crops is not None,
     )
-    scores_path, metrics_path = _write(stem, scores, metrics, views, source=source, options=chosen)
-    if submission is not None:
-        write_submission(scores, Path(submission))
-    told: list[str] = []
-    if metrics is not None and (stem.parent / CONFIG_NAME).is_file():
-        told = report_test(
+
+    def write() -> list[str]:
+        _write(stem, scores, metrics, views, source=source, options=chosen)
+        if submission is not None:
+            write_submission(scores, Path(submission))
+        if metrics is None or not (stem.parent / CONFIG_NAME).is_file():
+            return []
+        return report_test(
             stem.parent,
             stem.name.removeprefix("test-"),
             metrics.summary(),
             iteration=metadata.get("iteration", 0),
             epoch=metadata.get("epoch", 0),
         )
+
+    told = do_first(team, write) or []
     return Measurement(
         scores=scores,
         metrics=metrics,
-        scores_path=scores_path,
-        metrics_path=metrics_path,
+        scores_path=_add_suffix(stem, ".parquet"),
+        metrics_path=_add_suffix(stem, ".json"),
         submission_path=None if submission is None else Path(submission),
         checkpoint=folder,
         epoch=metadata.get("epoch", 0),
         chosen_on=source is None and folder.name == "best",
-        notices=(*notices, *_compare_size(views, protocol), *told),
+        notices=(*test.notices, *_compare_size(views, protocol), *told),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Test:
+    """What a test is made of, before anything was shown to the network."""
+
+    folder: Path
+    model: VideoModel
+    metadata: dict[str, Any]
+    views: Protocol
+    space: LabelSpace
+    data: DataConfig
+    annotations: Annotations
+    notices: tuple[str, ...]
+
+
+def _open_test(
+    run: Path,
+    source: str | None,
+    options: Mapping[str, Any],
+    *,
+    checkpoint: str | None,
+    change: Callable[[Protocol], Protocol],
+    submits: bool,
+) -> _Test:
+    check_data_options(source, options)
+    folder = find_checkpoint(run, checkpoint)
+    model, metadata = load_checkpoint(folder)
+    views, space, data = read_metadata(folder, metadata)
+    if submits:
+        check_space(space)
+        options = {**options, "max_missing": 0.0}  # a submission answers every segment
+    views = change(views)
+    check_mirrors(views, metadata.get("mirrored_labels"), space.class_names)
+    first_number = data.labels_start_at or 0
+    data = settle_test_data(data, source, options, space)
+    annotations, notices = open_test_samples(source, data, space, first_number=first_number)
+    return _Test(
+        folder=folder,
+        model=model,
+        metadata=metadata,
+        views=views,
+        space=space,
+        data=data,
+        annotations=annotations,
+        notices=notices,
     )
 
 
@@ -353,8 +418,7 @@ def _write(
     *,
     source: str | None,
     options: Mapping[str, Any],
-) -> tuple[Path, Path]:
-    scores_path, metrics_path = (stem.with_name(stem.name + end) for end in (".parquet", ".json"))
+) -> None:
     content = {
         "protocol_line": scores.describe_protocol(),
         "protocol": protocol_to_dict(protocol),
@@ -366,9 +430,12 @@ def _write(
         **({} if metrics is None else metrics_to_dict(metrics)),
     }
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_scores(scores, scores_path)
-    write_atomically(metrics_path, lambda partial: partial.write_text(text, encoding="utf-8"))
-    return scores_path, metrics_path
+    write_scores(scores, _add_suffix(stem, ".parquet"))
+    write_atomically(_add_suffix(stem, ".json"), lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _add_suffix(stem: Path, suffix: str) -> Path:
+    return stem.with_name(stem.name + suffix)  # a name may have dots of its own
 
 
 def _name_source(source: str | None, options: Mapping[str, Any]) -> list[str]:

@@ -82,6 +82,42 @@ class Objective:
             task: self._cross_entropy(logits[:, place], target, place)
             for task, (place, target) in self._split(labels).items()
         }
+        return self._join(by_task)
+
+    @property
+    def num_losses(self) -> int:
+        """Losses whose mean is trained on: one for each task."""
+        return max(len(self.space.tasks), 1)
+
+    def weigh(self, labels: Tensor) -> list[float]:
+        """What B samples weigh in each loss: how many there are, or the sum of their classes' weights.
+
+        Args:
+            labels: as a batch has them.
+        """
+        if not self.class_weights or self.space.multilabel:
+            return [float(len(labels))] * self.num_losses
+        weights = torch.tensor(self.class_weights, dtype=torch.float64)
+        if not self.space.tasks:
+            return [float(weights[labels].sum())]
+        return [float(weights[place][target].sum()) for place, target in self._split(labels).values()]
+
+    def share(self, loss: Loss, shares: Sequence[float]) -> Loss:
+        """A process's part of the loss of samples that are shared among several.
+
+        Args:
+            loss: of this process's samples.
+            shares: what each of its losses is to be multiplied by, so that the mean over the processes is the mean
+                over all samples.
+        """
+        if not loss.by_task:
+            return Loss(loss.total * shares[0])
+        by_task = {
+            task: part * share for (task, part), share in zip(loss.by_task.items(), shares, strict=True)
+        }
+        return self._join(by_task)
+
+    def _join(self, by_task: dict[str, Tensor]) -> Loss:
         weights = self._weights
         total = torch.stack([weights[task] * loss for task, loss in by_task.items()]).sum()
         return Loss(total / sum(weights.values()), by_task)

@@ -1,5 +1,10 @@
-"""What a run is made of, built in the order in which mistakes are cheapest: nothing on disk is touched yet."""
+"""What a run is made of, built in the order in which mistakes are cheapest: nothing on disk is touched yet.
 
+Every process builds its own, and only then do they set the network up together: a mistake in one of them, such as a
+folder that is not there on its machine, must not leave the others waiting.
+"""
+
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import ModelParallelStrategy
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -20,6 +26,7 @@ from kinemix.data.sources import Splits, open_splits
 from kinemix.engine.freeze import freeze_
 from kinemix.engine.objective import Objective, weigh_classes
 from kinemix.engine.optim import build_optimizer, group_parameters
+from kinemix.engine.processes import check_equal, do_all, take_from_first_
 from kinemix.engine.settle import build_model
 from kinemix.engine.training_state import list_resumable
 from kinemix.engine.weight_average import average_weights
@@ -28,23 +35,22 @@ from kinemix.evaluate.protocol import build_protocol, check_mirrors
 from kinemix.evaluate.support import explain_bfloat16
 from kinemix.label_space import LabelSpace
 from kinemix.models.recompute import recompute_blocks_
+from kinemix.models.sharding import shard_blocks_
+from kinemix.models.sync_norm import synchronise_norms_
 from kinemix.models.transfer import Transfer, start_from_
 from kinemix.models.video import VideoModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The parts of a run.
+class OwnParts:
+    """What a process builds for itself.
 
     Attributes:
         config: settled, with the protocol, size and colour of the model.
         splits: who is trained on and who is held out.
         model: with its first weights.
         transfer: what it has taken over from another network, if it starts from one.
-        network: the model as ``fabric`` has set it up.
-        optimizer: likewise.
         objective: logits and labels to a loss.
-        average: the running mean of the weights, if the run keeps one.
         resting: modules that are not trained, and so stay in evaluation mode.
         mixer: mixes the clips of a training batch, if that is asked for.
         phases: how the shape of training batches changes; empty where it does not.
@@ -56,15 +62,27 @@ class Parts:
     splits: Splits
     model: VideoModel
     transfer: Transfer | None
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
     objective: Objective
-    average: AveragedModel | None
     resting: Sequence[nn.Module]
     mixer: ClipMixer | None
     phases: Sequence[Phase]
     train_loader: TrainLoader
     val_loader: TestLoader | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts(OwnParts):
+    """The parts of a run.
+
+    Attributes:
+        network: the model as ``fabric`` has set it up.
+        optimizer: likewise.
+        average: the running mean of the weights, if the run keeps one.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
 
     @property
     def answering(self) -> VideoModel:
@@ -80,12 +98,21 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
         config: settled.
 
     Raises:
-        KinemixError: one of them cannot be used.
+        KinemixError: one of them cannot be used; or not all processes have the same.
     """
+    resumable = config.resume and config.out is not None and bool(list_resumable(Path(config.out)))
+    own = do_all(fabric, lambda: _build_own(fabric, config, resumable=resumable))
+    if fabric.world_size > 1:
+        parts = {"training": own.splits.train, "held-out": own.splits.val}
+        check_equal(fabric, {f"the list of {name} videos": _digest(part) for name, part in parts.items()})
+    network, optimizer, average = _set_up(fabric, own.config, own.model)
+    return Parts(**vars(own), network=network, optimizer=optimizer, average=average)
+
+
+def _build_own(fabric: Fabric, config: TrainConfig, *, resumable: bool) -> OwnParts:
     splits = open_splits(config.data)
     if config.patience is not None and (config.validate_every is None or not len(splits.val)):
         raise ConfigError("patience: nothing is held out and validated: set it to null")
-    resumable = config.resume and config.out is not None and list_resumable(Path(config.out))
     objective = _build_objective(config, splits.train)
     torch.manual_seed(config.seed)
     model = build_model(
@@ -106,16 +133,16 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
         model, batch_norm=optim.batch_norm, frozen_stages=optim.frozen_stages, lr_scales=optim.lr_scales
     )
     _check_precision(fabric, config, model)
-    network, optimizer = _set_up(fabric, config, model)
-    return Parts(
+    if config.machine.sync_batch_norm:
+        synchronise_norms_(model)
+    if config.machine.recompute:
+        recompute_blocks_(model)
+    return OwnParts(
         config=config,
         splits=splits,
         model=model,
         transfer=transfer,
-        network=network,
-        optimizer=optimizer,
         objective=objective,
-        average=None if optim.ema is None else average_weights(model, decay=optim.ema),
         resting=resting,
         mixer=_build_mixer(config, splits.train),
         phases=phases,
@@ -144,15 +171,42 @@ def _check_precision(fabric: Fabric, config: TrainConfig, model: VideoModel) -> 
         )
 
 
+def _digest(annotations: Annotations) -> str:
+    """The same for the same samples with the same labels."""
+    digest = hashlib.blake2b(digest_size=8)
+    for index, sample in enumerate(annotations.samples):
+        digest.update(f"{sample.name}\t{annotations.read_label(index)}\n".encode())
+    return f"{len(annotations)} videos, {digest.hexdigest()}"
+
+
 def _set_up(
     fabric: Fabric, config: TrainConfig, model: VideoModel
-) -> tuple[nn.Module, torch.optim.Optimizer]:
+) -> tuple[nn.Module, torch.optim.Optimizer, AveragedModel | None]:
     machine, optim = config.machine, config.optim
     if machine.channels_last:
         formats = {4: torch.channels_last, 5: torch.channels_last_3d}
         for parameter in model.parameters():
             if parameter.ndim in formats:
                 parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+    network: Any = torch.compile(model) if machine.compile else model
+    average = None
+    if isinstance(fabric.strategy, ModelParallelStrategy):
+        # Parts of the weights are other tensors than the whole ones: the copy is made before, the optimizer after.
+        take_from_first_(fabric, [*model.parameters(), *model.buffers()])
+        if optim.ema is not None:
+            average = average_weights(model, decay=optim.ema)
+            shard_blocks_(cast(VideoModel, average.module), fabric.strategy.device_mesh["data_parallel"])
+        network = fabric.setup_module(network)
+        optimizer = do_all(fabric, lambda: _build_optimizer(config, model))
+        return network, fabric.setup_optimizers(optimizer), average
+    network, optimizer = fabric.setup(network, do_all(fabric, lambda: _build_optimizer(config, model)))
+    if optim.ema is not None:
+        average = average_weights(model, decay=optim.ema)
+    return network, optimizer, average
+
+
+def _build_optimizer(config: TrainConfig, model: VideoModel) -> torch.optim.Optimizer:
+    optim = config.optim
     groups = group_parameters(
         model,
         weight_decay=optim.weight_decay,
@@ -161,13 +215,9 @@ def _set_up(
         lr_scales=optim.lr_scales,
         classifier=f"backbone.{model.classifier}",
     )
-    optimizer = build_optimizer(
+    return build_optimizer(
         groups, name=optim.name, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov
     )
-    if machine.recompute:
-        recompute_blocks_(model)
-    network = torch.compile(model) if machine.compile else model
-    return fabric.setup(network, optimizer)
 
 
 def _build_loaders(

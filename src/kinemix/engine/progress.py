@@ -108,8 +108,10 @@ class RateColumn(ProgressColumn):
 class CountBar:
     """A bar over a known number of videos, on standard error; nothing where that is no terminal."""
 
-    def __init__(self, what: str, *, total: int) -> None:
-        console = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    def __init__(self, what: str, *, total: int, quiet: bool = False) -> None:
+        console = PlainConsole(
+            stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
         self._progress = Progress(
             TextColumn(what),
             BarColumn(bar_width=24),
@@ -118,7 +120,7 @@ class CountBar:
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
             transient=True,
         )
         self._task = self._progress.add_task(what, total=total)

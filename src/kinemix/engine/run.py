@@ -1,7 +1,7 @@
 """A run under way: opened or taken up again, walked through epoch by epoch, validated and saved."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,9 @@ from kinemix.data.dataset import Batch
 from kinemix.engine.bottleneck import Part
 from kinemix.engine.checkpoints import Checkpoints
 from kinemix.engine.interrupt import Interrupted, StopWish
-from kinemix.engine.launch import do_first, gather
 from kinemix.engine.logbook import Step
 from kinemix.engine.parts import Parts
+from kinemix.engine.processes import do_all, do_first, gather
 from kinemix.engine.run_directory import open_run_directory
 from kinemix.engine.schedule import count_epochs, rate_at, scale_rate
 from kinemix.engine.step_guard import StepGuard
@@ -148,8 +148,9 @@ class Run:
         if self._rng is not None:
             restore_rng_state_(self._rng)
             self._rng = None
-        else:
-            seed_generators_(seed_of_epoch(self.config.seed, position.epoch, self.fabric.global_rank))
+        else:  # behind the start of an epoch only where other processes have come to be
+            seed = seed_of_epoch(self.config.seed, position.epoch, self.fabric.global_rank)
+            seed_generators_(seed + position.batch)
         self.guard.begin_step()
         self._watch.begin_epoch()
         return self._parts.train_loader.epoch(position.epoch, start=position.batch)
@@ -253,17 +254,21 @@ class Run:
             self.save_last()
         self._watch.show("validating")
         scores = validate(self.fabric, self._parts, loader, on_batch=self._stop_if_asked)
-        self._unreadable.add(scores.unreadable)
+        self._note_unreadable(scores.unreadable)
         return scores
 
     def _stop_if_asked(self, count: int) -> None:
-        # Several processes validate to the end: none may wait for one that has gone.
-        if self._stop.requested and self.fabric.world_size == 1:
+        if self._stop.requested:
             raise Interrupted(self.tell_how_to_resume())
 
-    def _tell_unreadable(self) -> None:
+    def _note_unreadable(self, found: Iterable[tuple[str, str]] = ()) -> None:
+        """Note what any process has found, in all of them, so that all find the same number of them too many."""
         for reasons in gather(self.fabric, self._unreadable.reasons):
-            self._unreadable.add(reasons.items())
+            found = [*found, *reasons.items()]
+        do_all(self.fabric, lambda: self._unreadable.add(found))
+
+    def _tell_unreadable(self) -> None:
+        self._note_unreadable()
         if news := self._unreadable.take_news():
             self._watch.say(f"note: {news}")
 

@@ -31,6 +31,7 @@ from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig, flatten, from_dict, to_dict
 from kinemix.engine.bad_batch import PATTERN
 from kinemix.engine.environment import describe_environment
+from kinemix.engine.launch import count_processes
 from kinemix.engine.training_state import list_resumable
 from kinemix.errors import CheckpointError, ConfigError
 from kinemix.models.checkpoint import JSON_NAME
@@ -59,9 +60,11 @@ FREE_TO_CHANGE = {
     ),
     *("data.max_unreadable", "data.max_missing", "data.max_seconds"),
     *("machine.accelerator", "machine.threads", "machine.compile", "machine.recompute"),
-    "machine.channels_last",
+    *("machine.channels_last", "machine.devices", "machine.nodes", "machine.strategy"),
 }
 """Options that may differ when a run is resumed: but for rounding, they do not change what is learned."""
+
+_OF_A_MACHINE = {"data.workers", "data.cache", "data.max_seconds", "machine.accelerator", "machine.threads"}
 
 
 def open_run_directory(config: TrainConfig) -> "RunDirectory":
@@ -207,8 +210,24 @@ def format_config(config: TrainConfig) -> str:
 
 
 def check_same_run(old: TrainConfig, new: TrainConfig, *, path: Path) -> None:
-    """Raise a :class:`ConfigError` naming the first option whose change would make it another run."""
+    """Raise a :class:`ConfigError` naming the first option whose change would make it another run.
+
+    Another number of processes makes none, as long as all together have the same clips in a micro-batch.
+    """
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    processes = [count_processes(config.machine) for config in (old, new)]
+    clips = [count * config.optim.batch_size for count, config in zip(processes, (old, new), strict=True)]
+    if processes[0] != processes[1]:
+        if clips[0] != clips[1]:
+            fitting, rest = divmod(clips[0], processes[1])
+            cure = f"start {processes[0]} processes" + (
+                "" if rest else f", or give optim.batch_size={fitting}"
+            )
+            raise ConfigError(
+                f"{path}: the run was started with {clips[0]} clips in a micro-batch ({processes[0]} processes x "
+                f"{old.optim.batch_size}), not {clips[1]} ({processes[1]} x {new.optim.batch_size}): {cure}"
+            )
+        after["optim.batch_size"] = before["optim.batch_size"]
     for key in sorted(before | after):
         free = key in FREE_TO_CHANGE
         given = after.get(key)
@@ -219,6 +238,11 @@ def check_same_run(old: TrainConfig, new: TrainConfig, *, path: Path) -> None:
                 f"{path}: the run was started with {key} = {before.get(key)!r}, not {given!r}; "
                 "resume it with its own options, or start a new run in another --out"
             )
+
+
+def list_options(config: TrainConfig) -> dict[str, Any]:
+    """Every option by its dotted name, but for those that each machine may have its own of."""
+    return {name: value for name, value in flatten(to_dict(config)).items() if name not in _OF_A_MACHINE}
 
 
 def make_numbered(config: TrainConfig) -> Path:

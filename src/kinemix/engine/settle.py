@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kinemix.config import DataConfig, InputSpec, TrainConfig
+from kinemix.engine.launch import settle_machine
 from kinemix.engine.run_directory import CONFIG_NAME
 from kinemix.engine.tracking import shelf
 from kinemix.errors import ConfigError
@@ -72,7 +73,7 @@ _SHARES = ("optim.label_smoothing", "optim.dropout", "optim.ema")
 
 def settle_config(config: TrainConfig) -> TrainConfig:
     """The same config with absolute paths and both sides of the frames, so that it can be read from anywhere, and
-    with ``resume`` decided.
+    with ``resume`` and the number of processes decided.
 
     Raises:
         ConfigError: a value out of range, ``protocol.input``, which is the model's to say, or a tracker that is not
@@ -108,6 +109,7 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         )
     if config.machine.compile and config.machine.recompute:
         raise ConfigError("machine.compile and machine.recompute do not go together: give one of them")
+    _check_sharding(config)
     if config.optim.warmup_epochs and config.optim.warmup_iterations:
         raise ConfigError(
             "optim.warmup_epochs and optim.warmup_iterations both say how long: give one of them"
@@ -124,8 +126,30 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         resume=bool(config.resume) and started,
         data=make_paths_absolute(config.data),
         init_from=make_absolute(config.init_from),
+        machine=settle_machine(config.machine),
         size=(config.size, config.size) if isinstance(config.size, int) else config.size,
     )
+
+
+def _check_sharding(config: TrainConfig) -> None:
+    """Raise a :class:`ConfigError` for what does not go with ``machine.strategy=fsdp``."""
+    machine = config.machine
+    if machine.strategy != "fsdp":
+        return
+    reasons = {
+        "precision=16-mixed": (
+            machine.precision == "16-mixed",
+            "its scaler sees one part of the gradient: use bf16-mixed",
+        ),
+        "compile": (machine.compile, "this was never tried: leave one of them out"),
+        "channels_last": (
+            machine.channels_last,
+            "parts of a tensor have no memory format: leave one of them out",
+        ),
+    }
+    for option, (given, why) in reasons.items():
+        if given:
+            raise ConfigError(f"machine.{option} does not go with machine.strategy=fsdp: {why}")
 
 
 def build_model(config: TrainConfig, *, num_classes: int | Mapping[str, int], pretrained: bool) -> VideoModel:

@@ -11,10 +11,10 @@ from torch import nn
 from kinemix.data.annotations import Annotations
 from kinemix.data.dataset import Batch
 from kinemix.engine.bad_batch import write_bad_batch
-from kinemix.engine.launch import agree
+from kinemix.engine.processes import agree
 from kinemix.engine.training_state import Position, collect_rng_state
 from kinemix.engine.unreadable import UnreadableList
-from kinemix.errors import DataError, KinemixError
+from kinemix.errors import KinemixError
 
 
 class StepGuard:
@@ -53,15 +53,18 @@ class StepGuard:
         """A step begins: remember the random numbers that it will draw."""
         self._rng, self._batches = collect_rng_state(), []
 
-    def check_batch(self, batch: Batch, loss: float) -> None:
-        """Note its unreadable videos.
+    def check_batch(self, batch: Batch) -> None:
+        """Note a micro-batch's unreadable videos.
 
         Raises:
-            DataError: they are too many.
-            KinemixError: the loss is not finite, or nothing could be read where other processes wait.
+            DataError: they are too many; in this process alone.
         """
+        self._unreadable.add((video.path, video.reason) for video in batch.unreadable)
+
+    def check_loss(self, batch: Batch, loss: float) -> None:
+        """Raise a :class:`KinemixError` in all processes if the loss is not finite in one of them."""
         self._batches.append(batch)
-        agree(self._fabric, self._find_mistake(batch, loss))
+        agree(self._fabric, None if math.isfinite(loss) else self._report(f"the loss is {loss}"))
 
     def check_gradient(self, norm: float) -> None:
         """Raise a :class:`KinemixError` if the gradient is not finite and nothing skips the step.
@@ -70,21 +73,6 @@ class StepGuard:
         """
         if not (math.isfinite(norm) or self._fabric.strategy.precision.state_dict()):
             agree(self._fabric, self._report(f"the gradient is {norm}"))
-
-    def _find_mistake(self, batch: Batch, loss: float) -> KinemixError | None:
-        try:
-            self._unreadable.add((video.path, video.reason) for video in batch.unreadable)
-        except DataError as error:
-            return error
-        if not math.isfinite(loss):
-            return self._report(f"the loss is {loss}")
-        if not len(batch) and self._fabric.world_size > 1:
-            first = batch.unreadable[0]
-            return KinemixError(
-                f"{first.path}: {first.reason}; no video of this batch can be read, and with several "
-                "processes no batch may be left out: remove the videos, or raise optim.batch_size"
-            )
-        return None
 
     def _report(self, what: str) -> KinemixError:
         """Write down what must not be learned from; the error names its videos."""

@@ -21,14 +21,24 @@ from kinemix.data.dataset import Batch
 from kinemix.data.loader import WorkerDeathError, explain_worker_death
 from kinemix.engine.bottleneck import Part
 from kinemix.engine.interrupt import Interrupted, catch_stop
-from kinemix.engine.launch import any_process, launch_fabric
+from kinemix.engine.launch import launch_fabric
 from kinemix.engine.logbook import Step
 from kinemix.engine.objective import Objective
 from kinemix.engine.optim import set_rate_
-from kinemix.engine.parts import build_parts
+from kinemix.engine.parts import Parts, build_parts
+from kinemix.engine.portions import deal
+from kinemix.engine.processes import (
+    add_up,
+    any_process,
+    check_equal,
+    explain_lost_process,
+    tell_of_lost_process,
+)
 from kinemix.engine.run import Run
+from kinemix.engine.run_directory import list_options
 from kinemix.engine.settle import settle_config
 from kinemix.engine.training_state import Position
+from kinemix.models.sharding import read_norm
 
 
 def train(config: TrainConfig, *, quiet: bool = False) -> Path:
@@ -47,15 +57,13 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Path:
         Interrupted: Ctrl-C or SIGTERM, after the run was saved.
     """
     config = settle_config(config)
-    machine, optim = config.machine, config.optim
-    fabric = launch_fabric(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        nodes=machine.nodes,
-        precision=machine.precision,
-        threads=machine.threads,
-    )
-    with catch_stop() as stop, Run(fabric, build_parts(fabric, config), stop=stop, quiet=quiet) as run:
+    optim = config.optim
+    fabric = launch_fabric(config.machine)
+    with (
+        catch_stop() as stop,
+        tell_of_lost_process(),
+        Run(fabric, _build_alike(fabric, config), stop=stop, quiet=quiet) as run,
+    ):
         try:
             while not run.is_over():
                 steps = train_epoch(
@@ -70,7 +78,8 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Path:
                     accumulate=optim.accumulate,
                     clip_grad_norm=optim.clip_grad_norm,
                     mix=run.mix,
-                    check=run.guard.check_batch,
+                    check_batch=run.guard.check_batch,
+                    check_loss=run.guard.check_loss,
                     check_gradient=run.guard.check_gradient,
                     resting=run.resting,
                     span=run.span,
@@ -85,14 +94,20 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Path:
                         raise Interrupted(run.tell_how_to_resume())
                 run.end_epoch()
         except (RuntimeError, WorkerDeathError) as error:
-            # torch tells of a dead loader process wherever the main one is just then.
-            death = explain_worker_death(error)
+            # torch tells of a dead loader process, or of another one of the run, wherever this one is just then.
+            death = explain_worker_death(error) or explain_lost_process(error)
             if death is None:
                 raise
             if stop.requested:  # a scheduler's SIGTERM goes to every process of a job, the loader's too
                 raise Interrupted(run.tell_how_to_resume()) from error
             raise death from None
         return run.directory
+
+
+def _build_alike(fabric: Fabric, config: TrainConfig) -> Parts:
+    """The parts of the run, in every process the same."""
+    check_equal(fabric, list_options(config))
+    return build_parts(fabric, config)
 
 
 def train_epoch(
@@ -108,17 +123,19 @@ def train_epoch(
     accumulate: int = 1,
     clip_grad_norm: float | None = None,
     mix: Callable[[Batch], Batch] = lambda batch: batch,
-    check: Callable[[Batch, float], None] = lambda batch, loss: None,
+    check_batch: Callable[[Batch], object] = lambda batch: None,
+    check_loss: Callable[[Batch, float], object] = lambda batch, loss: None,
     check_gradient: Callable[[float], None] = lambda norm: None,
     resting: Sequence[nn.Module] = (),
     span: Callable[[Part], AbstractContextManager[None]] = lambda part: nullcontext(),
 ) -> Iterator[Step]:
     """The loop: micro-batches to gradients, gradients to steps, until the epoch's batches are used up.
 
-    Every micro-batch counts the same within its step; the last step of an epoch may have fewer of them.
+    Every micro-batch counts the same within its step; the last step of an epoch may have fewer of them. Within a
+    micro-batch every clip counts the same, whichever process has it.
 
     Args:
-        fabric: moves tensors, casts, and adds gradients up over processes.
+        fabric: moves tensors, casts, and averages gradients over processes.
         network: set up by ``fabric``; clips to logits.
         optimizer: set up by ``fabric``.
         batches: from ``position.batch`` on.
@@ -129,14 +146,26 @@ def train_epoch(
         accumulate: micro-batches in a step.
         clip_grad_norm: largest norm of the gradient.
         mix: what is done to each micro-batch on the device.
-        check: called with each micro-batch and its loss, before the loss is used; may raise.
-        check_gradient: called with the norm of each step's gradient, before it is used; may raise.
+        check_batch: called with each micro-batch as it comes; may raise a :class:`KinemixError`.
+        check_loss: called with each micro-batch and its loss, before the loss is used; raises in all processes or
+            in none.
+        check_gradient: called with the norm of each step's gradient, before it is used; likewise.
         resting: modules of the network that stay in evaluation mode.
         span: stands around each part of a step.
 
     Yields:
-        A report after each step.
+        A report after each step, the same in all processes but for the time that it took.
     """
+    waiting = 0.0
+
+    def fetch() -> Batch:
+        nonlocal waiting
+        asked = time.perf_counter()
+        with span("data"):
+            batch = next(batches)
+        waiting += time.perf_counter() - asked
+        return batch
+
     network.train()
     for module in resting:
         module.eval()
@@ -146,33 +175,30 @@ def train_epoch(
         lr = rate(position.iteration)
         set_rate_(optimizer, lr)
         group = min(accumulate, num_batches - position.batch)
-        for micro in range(group):
-            asked = time.perf_counter()
-            with span("data"):
-                batch = next(batches)
-            waiting += time.perf_counter() - asked
-            count = len(batch.labels)
-            if count == 0:  # every video of it is unreadable
-                check(batch, 0.0)
-                continue
+        for portion in deal(fabric, fetch, count=group, objective=objective, check=check_batch):
             with span("copy"):
-                batch = batch.to(fabric.device, non_blocking=True)
-            batch = mix(batch)
-            with fabric.no_backward_sync(network, enabled=micro + 1 < group):
+                batch = portion.batch.to(fabric.device, non_blocking=True)
+            batch, count = mix(batch), portion.clips
+            with fabric.no_backward_sync(network, enabled=not portion.is_last):
                 with span("forward"):
                     logits = network(batch.clips)
                     loss = objective.loss(logits, batch.labels)
+                    if portion.shares is not None:
+                        loss = objective.share(loss, portion.shares)
                     values = loss.values()
-                check(batch, values["loss"])
+                check_loss(batch, values["loss"])
                 with span("backward"):
                     fabric.backward(loss.total / group)
+            sums = {name: value * portion.weight for name, value in values.items()}
             clips += count
-            losses = {name: losses.get(name, 0.0) + value * count for name, value in values.items()}
-            position.count(clips=count, losses=values, right=objective.count_right(logits, batch.labels))
+            losses = {name: losses.get(name, 0.0) + value for name, value in sums.items()}
+            if count:
+                position.count(clips=count, losses=sums, right=objective.count_right(logits, batch.labels))
+        clips, losses = add_up(fabric, clips, losses)
         if clips:
             largest = math.inf if clip_grad_norm is None else clip_grad_norm
             with span("optimizer"):
-                norm = float(
+                norm = read_norm(
                     fabric.clip_gradients(network, optimizer, max_norm=largest, error_if_nonfinite=False)
                 )
                 check_gradient(norm)

@@ -10,18 +10,21 @@ import os
 import random
 import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kinemix.atomic import flush_to_disk, write_atomically
 from kinemix.errors import CheckpointError
 from kinemix.models.checkpoint import JSON_NAME, load_checkpoint, read_description, save_checkpoint
 from kinemix.models.video import VideoModel
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass
@@ -57,19 +60,41 @@ class Position:
 
         Args:
             clips: of it.
-            losses: means over them.
+            losses: sums over them.
             right: how many of them were answered rightly, by figure.
         """
         self.clips += clips
-        for name, mean in losses.items():
-            self.losses[name] = self.losses.get(name, 0.0) + mean * clips
-        for name, number in right.items():
-            self.right[name] = self.right.get(name, 0) + number
+        self.losses = add_up([self.losses, losses])
+        self.right = add_up([self.right, right])
 
     def end_epoch(self) -> None:
         """Count the epoch under way as done."""
         self.epoch, self.batch = self.epoch + 1, 0
         self.clips, self.losses, self.right = 0, {}, {}
+
+
+def join_positions(positions: Sequence[Position], *, first: bool) -> Position:
+    """Where a run goes on with another number of processes: the first of them has what all have counted.
+
+    Args:
+        positions: of the processes that were.
+        first: whether this is the first one.
+    """
+    joined = replace(positions[0], clips=0, losses={}, right={})
+    if first:
+        joined.clips = sum(position.clips for position in positions)
+        joined.losses = add_up([position.losses for position in positions])
+        joined.right = add_up([position.right for position in positions])
+    return joined
+
+
+def add_up(parts: Sequence[Mapping[str, Number]]) -> dict[str, Number]:
+    """Sums by name; where a name is missing it counts nothing."""
+    total: dict[str, Number] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total[name] + value if name in total else value
+    return total
 
 
 def seed_generators_(seed: int) -> None:
@@ -104,7 +129,12 @@ def restore_rng_state_(state: dict[str, Any]) -> None:
 
 
 def write_checkpoint(
-    folder: Path, *, model: VideoModel, metadata: dict[str, Any], state: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    model: VideoModel,
+    metadata: dict[str, Any],
+    state: dict[str, Any] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint; the one that is in the folder stays whole until the new one is.
 
@@ -113,6 +143,7 @@ def write_checkpoint(
         model: its weights.
         metadata: goes into the checkpoint's JSON.
         state: what the run needs to go on, if it shall be able to.
+        weights: of the model, where it holds parts of them alone.
 
     Raises:
         CheckpointError: it cannot be written (the disk is full); the one before is untouched.
@@ -121,7 +152,7 @@ def write_checkpoint(
     try:
         if name is not None:
             _write_state(folder / name, state)
-        save_checkpoint(folder, model=model, metadata={**metadata, "training_state": name})
+        save_checkpoint(folder, model=model, metadata={**metadata, "training_state": name}, weights=weights)
     finally:
         named = _read_state_name(folder)
         # A process that was killed leaves what it was writing; nobody else writes here.

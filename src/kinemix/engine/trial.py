@@ -18,7 +18,7 @@ from kinemix.config import TrainConfig, from_dict, to_dict
 from kinemix.data.sources import open_splits
 from kinemix.data.views import Order
 from kinemix.engine.interrupt import Interrupted
-from kinemix.engine.launch import is_first_process
+from kinemix.engine.launch import end_together, is_first_process
 from kinemix.engine.measure import measure_run
 from kinemix.engine.run_directory import CONFIG_NAME, check_same_run, read_run_config
 from kinemix.engine.settle import settle_config
@@ -265,7 +265,9 @@ def main() -> int:
     try:
         carry_out(parse_trial(sys.argv[1]))
     except KinemixError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        if is_first_process() or not error.agreed:
+            print(" ".join(str(error).split()), file=sys.stderr)
+        end_together(error)
         return USER_ERROR
     except Interrupted as interruption:
         print(interruption, file=sys.stderr)

@@ -1,6 +1,6 @@
 """What is told about a run while it goes: to people on the bar, to programs in the log, to trackers elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +13,19 @@ from kinemix.config import to_dict
 from kinemix.data.catalog.prepared import Prepared
 from kinemix.engine.bottleneck import Part, Setting
 from kinemix.engine.environment import count_cores
-from kinemix.engine.launch import do_first, gather
 from kinemix.engine.logbook import Logbook, Step
 from kinemix.engine.memory import MemoryMeter
 from kinemix.engine.parts import Parts
+from kinemix.engine.processes import do_first, gather
 from kinemix.engine.profiling import StepProfiler, plan_window
 from kinemix.engine.progress import ProgressBar
 from kinemix.engine.tracking.following import Followers
-from kinemix.engine.training_state import Position
+from kinemix.engine.training_state import Position, add_up
 from kinemix.evaluate.complexity import measure_complexity
 from kinemix.evaluate.metrics import AnyMetrics
 from kinemix.evaluate.scores import Scores
+from kinemix.models.factory import create_model
+from kinemix.models.sharding import is_sharded
 
 
 class Watch:
@@ -101,7 +103,7 @@ class Watch:
             setting=Setting(
                 device=device.type,
                 workers=config.data.workers,
-                processes=config.machine.devices,
+                processes=config.machine.devices or 1,
                 cores=count_cores(),
                 is_prepared=Prepared.recognises(Path(config.data.source)),
             ),
@@ -111,7 +113,10 @@ class Watch:
         )
 
     def _count(self) -> dict[str, int]:
-        cost = measure_complexity(self._parts.model)
+        model = self._parts.model
+        if is_sharded(model):  # which all processes would have to run
+            model = create_model(**model.description)
+        cost = measure_complexity(model)
         return {"parameters": cost.parameters, "macs": cost.macs}
 
     def _note(self, kind: str, **values: Any) -> None:
@@ -161,6 +166,8 @@ class Watch:
             self.say(f"note: {transfer.describe()}")
         if (lr_batch := config.optim.lr_batch) is not None:
             self.say(f"learning rate {rate:g}: optim.lr {config.optim.lr:g} is meant for {lr_batch} clips")
+        if self._fabric.world_size > 1:
+            self.say(f"note: {self._describe_processes()}")
         begin = f"resuming after step {position.iteration}" if self._resumed else "training"
         self.say(
             f"{begin}: {config.model}, {splits.space.describe()}, {len(splits.train)} videos, "
@@ -176,17 +183,27 @@ class Watch:
         """Around a part of a step: a profile may tell what it takes."""
         return nullcontext() if self._profiler is None else self._profiler.span(part)
 
+    def _describe_processes(self) -> str:
+        """``4 processes on 2 machines: 4 x 16 clips x 2 micro-batches = 128 clips a step``."""
+        machine, optim, count = self._config.machine, self._config.optim, self._fabric.world_size
+        on = f" on {machine.nodes} machines" if machine.nodes != 1 else ""
+        micro = f" x {optim.accumulate} micro-batches" if optim.accumulate > 1 else ""
+        clips = count * optim.batch_size * optim.accumulate
+        shards = ", the network divided among them (FSDP2)" if machine.strategy == "fsdp" else ""
+        return (
+            f"{count} processes{on}{shards}: {count} x {optim.batch_size} clips{micro} = {clips} clips a step"
+        )
+
     def note_step(self, step: Step, *, position: Position, epoch: float) -> None:
         """Log it and move the bar.
 
         Args:
-            step: of this process.
+            step: of all processes.
             position: behind it.
             epoch: epochs so far, as a fraction.
         """
         if not self._fabric.is_global_zero:
             return
-        clips = step.clips * self._fabric.world_size
         self._note(
             "train",
             iteration=position.iteration,
@@ -194,7 +211,7 @@ class Watch:
             **step.losses,
             rate=step.rate,
             gradient_norm=step.gradient_norm,
-            clips_per_second=round(clips / step.seconds, 3),
+            clips_per_second=round(step.clips / step.seconds, 3),
             waiting=round(step.waiting / step.seconds, 4),
             memory=round(self._memory.read() / 1e9, 3),
         )
@@ -202,7 +219,7 @@ class Watch:
             epoch=position.epoch + 1,
             epochs=self._config.optim.epochs,
             loss=step.losses["loss"],
-            clips=clips,
+            clips=step.clips,
             seconds=step.seconds,
             waiting=step.waiting,
             memory=self._memory.describe(),
@@ -228,13 +245,8 @@ class Watch:
         """Mean losses and accuracies over the epoch's clips, of all processes, in words."""
         parts = gather(self._fabric, position)
         clips = max(sum(part.clips for part in parts), 1)
-        losses = _add_up([part.losses for part in parts])
-        right = _add_up([part.right for part in parts])
+        losses = add_up([part.losses for part in parts])
+        right = add_up([part.right for part in parts])
         told = [f"{name.replace('_', ' ')} {total / clips:.4f}" for name, total in losses.items()]
         told += [f"training {name} {count / clips:.1%}" for name, count in right.items()]
         return "  ".join(told)
-
-
-def _add_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}

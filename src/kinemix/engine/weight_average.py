@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from kinemix.models.sharding import take_local
+
 Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -37,6 +39,7 @@ def average_weights(model: nn.Module, *, decay: float) -> AveragedModel:
     """
 
     def blend(mean: Tensors, new: Tensors, steps: Tensor | int) -> None:
+        mean, new = take_local(mean), take_local(new)
         if torch.is_floating_point(mean[0]):
             get_ema_multi_avg_fn(decay_at(int(steps), decay=decay))(mean, new, steps)
         else:

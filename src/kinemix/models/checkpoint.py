@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from kinemix.atomic import flush_to_disk
 from kinemix.errors import CheckpointError, ConfigError
 from kinemix.models.factory import create_model
+from kinemix.models.sharding import load_whole_
 from kinemix.models.video import VideoModel
 
 JSON_NAME = "model.json"
@@ -30,13 +31,21 @@ FORMAT = 1
 """Version of the layout of the JSON file; raised when an older kinemix could not read it."""
 
 
-def save_checkpoint(folder: str | Path, *, model: VideoModel, metadata: Mapping[str, Any]) -> Path:
+def save_checkpoint(
+    folder: str | Path,
+    *,
+    model: VideoModel,
+    metadata: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write a network and what belongs to it; the folder's previous checkpoint stays whole until the end.
 
     Args:
         folder: made if missing.
         model: its weights and its description are kept.
         metadata: anything JSON can hold: protocol, label names, the run's configuration.
+        weights: the model's own, by default; a sharded one holds parts of them
+            (:func:`kinemix.models.sharding.gather_whole`).
 
     Returns:
         Path of the JSON file.
@@ -56,15 +65,15 @@ def save_checkpoint(folder: str | Path, *, model: VideoModel, metadata: Mapping[
     temporary: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary += [weights := _name_temporary(folder), description := _name_temporary(folder)]
-        save_file(_copy_weights(model), weights)
-        digest, size = _hash_file(weights), weights.stat().st_size
+        temporary += [saved := _name_temporary(folder), description := _name_temporary(folder)]
+        save_file(_copy_weights(model.state_dict() if weights is None else weights), saved)
+        digest, size = _hash_file(saved), saved.stat().st_size
         content["weights"] = {"file": f"model-{digest[:16]}.safetensors", "sha256": digest, "bytes": size}
         description.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        weights.chmod(description.stat().st_mode)  # safetensors lets nobody else read its files
-        flush_to_disk(weights)
+        saved.chmod(description.stat().st_mode)  # safetensors lets nobody else read its files
+        flush_to_disk(saved)
         flush_to_disk(description)
-        weights.replace(folder / content["weights"]["file"])
+        saved.replace(folder / content["weights"]["file"])
         flush_to_disk(folder)
         description.replace(folder / JSON_NAME)
         flush_to_disk(folder)
@@ -185,17 +194,17 @@ def _check_weights(folder: Path, entry: Mapping[str, Any]) -> Path:
     return path
 
 
-def _copy_weights(model: nn.Module) -> dict[str, Tensor]:
+def _copy_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous copies on the CPU, each with memory of its own even where layers share theirs."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
+        for name, tensor in weights.items()
     }
 
 
 def _load_weights_(model: nn.Module, path: Path) -> None:
     try:
-        model.load_state_dict(load_file(path))
+        load_whole_(model, load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise CheckpointError(
