@@ -1,7 +1,6 @@
 """The doctor on collections with planted faults: each is found, as bad as it is, and nothing else is."""
 
 import csv
-import gc
 import json
 import os
 import shutil
@@ -29,7 +28,6 @@ from kinemix.data.doctor.findings import judge_video
 from kinemix.data.doctor.fingerprint import compare, hash_pictures, take_fingerprint
 from kinemix.data.doctor.members import read_collection
 from kinemix.data.doctor.record import Task, VideoRecord
-from kinemix.data.doctor.workers import call_bounded
 from kinemix.data.reader import open_video
 from kinemix.data.segment import Segment
 from kinemix.errors import UnreadableVideoError
@@ -444,40 +442,6 @@ def test_a_hung_and_a_crashed_decode_are_bounded_and_reported(tmp_path: Path) ->
     )
     assert "SIGSEGV" in next(r.reason for r in examination.records if r.status == "crashed")
     assert {"hung": ERROR, "crashed": ERROR}.items() <= kinds_of(examination).items()
-
-
-def test_a_defect_in_a_worker_is_raised_not_swallowed() -> None:
-    def fail(_: int) -> int:
-        raise ZeroDivisionError("a defect")
-
-    with pytest.raises(RuntimeError, match="a defect"):
-        list(call_bounded(fail, [1, 2, 3], workers=2, limit=10))
-
-
-class Dropped:
-    """Something in a cycle, which only the collector ends; it tells in which process."""
-
-    def __init__(self, told: Path) -> None:
-        self.told, self.itself = told, self
-
-    def __del__(self) -> None:
-        with self.told.open("a") as file:
-            file.write(f"{os.getpid()}\n")
-
-
-def test_workers_leave_alone_what_the_main_process_has_dropped(tmp_path: Path) -> None:
-    gc.disable()
-    try:
-        Dropped(tmp_path / "told")
-        outcomes = list(
-            call_bounded(lambda generation: gc.collect(generation) >= 0, [2, 2], workers=1, limit=60)
-        )
-        assert [outcome.value for outcome in outcomes] == [True, True]
-        assert not (tmp_path / "told").exists()
-    finally:
-        gc.enable()
-    gc.collect()
-    assert (tmp_path / "told").read_text() == f"{os.getpid()}\n"
 
 
 def test_a_slow_video_is_examined_in_part(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import tarfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,10 +25,11 @@ from kinemix.data._shard import INDEX_SUFFIX, ROW
 from kinemix.data.annotations import Annotations, Sample
 from kinemix.data.loader import TrainLoader, build_test_loader, build_train_loader
 from kinemix.data.miniature import Studio, build_epic, encode
-from kinemix.data.prepare.clip import measure_psnr
+from kinemix.data.prepare import run
+from kinemix.data.prepare.clip import Job, measure_psnr, prepare_clip
 from kinemix.data.prepare.journal import Journal
 from kinemix.data.prepare.manifest import read_rows
-from kinemix.data.prepare.run import Prepared, prepare_dataset, run_jobs
+from kinemix.data.prepare.run import Prepared, prepare_dataset
 from kinemix.data.prepare.settings import Settings
 from kinemix.data.reader import open_video
 from kinemix.data.sources import Splits, open_splits
@@ -332,30 +334,65 @@ def test_workers_read_it(source: Path, tmp_path: Path) -> None:
     assert all(torch.equal(a.clips, b.clips) for a, b in zip(*loaded, strict=True))
 
 
-@pytest.mark.skipif(not CAN_GUARD, reason="children are forked on Linux alone")
-def test_a_hang_or_crash_costs_its_clip_alone() -> None:
-    def work(job: Any) -> dict[str, Any]:
-        if job == 2:
+@pytest.mark.skipif(not CAN_GUARD, reason="what is patched here passes to forked processes alone")
+def test_a_hang_or_crash_costs_its_clip_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def harm(job: Job) -> dict[str, Any]:
+        if job.key == "00000002":
             time.sleep(600)
-        if job == 3:
-            os._exit(9)
-        if job == 4:
+        if job.key == "00000003":
             faulthandler.disable()
             os.kill(os.getpid(), signal.SIGSEGV)
-        if job == 5:
-            raise UnreadableVideoError("x", "no frames")
-        return {"made": job}
+        return prepare_clip(job)
 
-    started = time.monotonic()
-    answers = dict(run_jobs([(n, n) for n in range(8)], workers=2, max_seconds=1, work=work))  # type: ignore[misc]
-    assert answers == {
-        **{n: {"made": n} for n in (0, 1, 6, 7)},
-        2: "took longer than 1 s",
-        3: "its decoder ended the process (exit code 9)",
-        4: "its decoder crashed (SIGSEGV)",
-        5: "no frames",
-    }
-    assert time.monotonic() - started < 20
+    monkeypatch.setattr(run, "prepare_clip", harm)
+    made = _prepare(source, tmp_path / "out", max_seconds=2)
+    assert made.clips == 7
+    reasons = {row["key"]: row["unreadable"] for row in read_rows(tmp_path / "out") if "unreadable" in row}
+    assert reasons.pop("00000002") == "took longer than 2 s"
+    assert reasons.pop("00000003") == "its decoder crashed (SIGSEGV)"
+    assert len(reasons) == 1  # the file that is no video
+
+
+@pytest.mark.skipif(not CAN_GUARD, reason="finds its children as Linux lists them")
+def test_a_killed_worker_changes_nothing(source: Path, tmp_path: Path) -> None:
+    _prepare(source, tmp_path / "whole", workers=1)
+    killed: list[int] = []
+
+    def kill_one(done: int, _: int) -> None:
+        if done % 3 == 1:
+            children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+            killed.append(int(children[0]))
+            os.kill(killed[-1], signal.SIGKILL)
+
+    _prepare(source, tmp_path / "out", workers=2, progress=kill_one)
+    assert len(set(killed)) > 2
+    assert _read_bytes(tmp_path / "out") == _read_bytes(tmp_path / "whole")
+
+
+def test_sigterm_ends_it_and_it_goes_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prepare", str(source), str(tmp_path / "out"), "--max_unreadable", "0.2", "--quality", "20"]
+    note, before = Journal.note_clip, signal.getsignal(signal.SIGTERM)
+
+    def stop(journal: Journal, number: int, row: dict[str, Any]) -> None:
+        note(journal, number, row)
+        if len(journal.clips) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "note_clip", stop)
+        assert main(words) == 130
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert "the same command goes on where this one stopped" in capsys.readouterr().err
+    lines = (tmp_path / "out" / "unfinished" / "journal.jsonl").read_text().splitlines()
+    assert sum('"what":"clip"' in line.replace(" ", "") for line in lines) == 4
+    assert main(words) == 0
+    settings = Settings(quality=20)
+    _prepare(source, tmp_path / "whole", settings)
+    assert _read_bytes(tmp_path / "out") == _read_bytes(tmp_path / "whole")
 
 
 def test_too_many_unreadable_clips_stop_it(source: Path, tmp_path: Path) -> None:

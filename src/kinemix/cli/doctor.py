@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kinemix.cli import VERBS
+from kinemix.cli.bulk import add_workplace, open_workplace
 from kinemix.cli.options import Options
 from kinemix.cli.outputs import check_file, write_file
 from kinemix.config import DataConfig, from_dict
@@ -46,6 +47,7 @@ def run_doctor(words: list[str]) -> int:
         "--label_separator", str | None, about="stands between the labels of a video that may have several"
     )
     options.add("--workers", int, 2, about="processes")
+    add_workplace(options)
     options.add("--seconds", float, 60.0, about="of processor time a video, at most")
     options.add("--quick", bool, False, about="look at headers only: nothing is decoded or timed")
     options.add("--num_frames", int, 8, about="frames a clip")
@@ -66,6 +68,7 @@ def run_doctor(words: list[str]) -> int:
     from kinemix.engine.progress import CountBar
 
     with ExitStack() as stack:
+        on = stack.enter_context(open_workplace(given))
         bars: list[CountBar] = []
 
         def show(done: int, total: int) -> None:
@@ -81,6 +84,7 @@ def run_doctor(words: list[str]) -> int:
             num_frames=given.num_frames,
             sample=given.sample,
             progress=show,
+            on=on,
         )
     if given.json:
         text = json.dumps(examination.to_dict(), indent=2, ensure_ascii=False)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from kinemix.cli import VERBS, explain_going_on
+from kinemix.cli.bulk import add_workplace, open_workplace
 from kinemix.cli.options import Options
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def run_prepare(words: list[str]) -> int:
     options.add("--shard_clips", int, 100, about="clips in a shard")
     options.add("--limit", int | None, about="only so many clips, spread evenly: a trial")
     options.add("--workers", int, 2, about="processes")
+    add_workplace(options)
     options.add(
         "--max_seconds", float, 300.0, about="for one clip; it counts as unreadable if it takes longer"
     )
@@ -60,7 +62,7 @@ def run_prepare(words: list[str]) -> int:
         keyframes=given.keyframes,
         shard_clips=given.shard_clips,
     )
-    with explain_going_on(), CountBar("preparing clips", total=0) as bar:
+    with explain_going_on(), open_workplace(given) as on, CountBar("preparing clips", total=0) as bar:
         made = prepare_dataset(
             given.DATA,
             given.OUT,
@@ -75,6 +77,7 @@ def run_prepare(words: list[str]) -> int:
             max_seconds=given.max_seconds,
             max_unreadable=given.max_unreadable,
             progress=bar.reach_of,
+            on=on,
         )
     _print(made, given.format)
     return 0

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,9 +18,9 @@ from kinemix.models.foreign import Conversion, report_to_dict
 
 
 def print_answers(answers: Iterable[Answer], *, form: str) -> list[Answer]:
-    """Print each answer as it comes (JSON: all at the end), and return those that are errors."""
+    """Print each answer as it comes, and return those that are errors."""
     if form == "json":
-        return _print_json(list(answers))
+        return _print_json(answers)
     failed: list[Answer] = []
     writer = csv.writer(sys.stdout, lineterminator="\n")
     console = _open_console()
@@ -108,15 +109,22 @@ def print_plan(facts: dict[str, Any]) -> None:
     )
 
 
-def _print_json(answers: list[Answer]) -> list[Answer]:
-    content: list[dict[str, Any]] = []
+def _print_json(answers: Iterable[Answer]) -> list[Answer]:
+    """One list, written element by element: there may be more answers than fit into memory."""
+    failed: list[Answer] = []
+    separator = "["
     for answer in answers:
+        content: dict[str, Any] = {"file": answer.path}
         if answer.error is not None:
-            content.append({"file": answer.path, "error": answer.error})
+            failed.append(answer)
+            content["error"] = answer.error
         else:
-            content.append({"file": answer.path, "predictions": [p.to_dict() for p in answer.predictions]})
-    print(json.dumps(content, indent=2, ensure_ascii=False))
-    return [answer for answer in answers if answer.error is not None]
+            content["predictions"] = [p.to_dict() for p in answer.predictions]
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        print(separator, textwrap.indent(text, "  "), sep="\n", end="")
+        separator = ","
+    print("[]" if separator == "[" else "\n]")
+    return failed
 
 
 def _start_table(*, left: tuple[str, ...] = (), right: tuple[str, ...]) -> Table:

@@ -5,12 +5,14 @@ Imports stand inside the functions, so that ``--help`` answers before torch is l
 
 import json
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from kinemix.cli import VERBS, explain_going_on
 from kinemix.cli.app import run_app as run_app
+from kinemix.cli.bulk import add_workplace, open_workplace, read_names
 from kinemix.cli.compare import run_compare as run_compare
 from kinemix.cli.data import run_data as run_data
 from kinemix.cli.doctor import run_doctor as run_doctor
@@ -99,9 +101,12 @@ def _test(words: list[str]) -> int:
 
 def run_predict(words: list[str]) -> int:
     """``kinemix predict RUN FILES...``; exit code 2 if a file could not be read."""
-    options = Options("predict", "RUN FILE [FILE ...] [--OPTION VALUE ...]", VERBS["predict"])
+    options = Options("predict", "RUN [FILE ...] [--OPTION VALUE ...]", VERBS["predict"])
     options.add("RUN", str, about="run directory, or one checkpoint folder in it")
-    options.add("FILES", str, nargs="+", about="video files, or folders of frames")
+    options.add("FILES", str, nargs="*", about="video files, or folders of frames")
+    options.add(
+        "--list", str | None, about="text file that names more of them, one a line; - for standard input"
+    )
     options.add("--format", Literal["table", "json", "csv"], "table", about="of the output")
     options.add("--top", int, 5, about="answers a file, and task")
     options.add(
@@ -113,14 +118,46 @@ def run_predict(words: list[str]) -> int:
     options.add(
         "--checkpoint", Checkpoint | None, about="by default the best, or the last if there is no best"
     )
+    options.add(
+        "--workers",
+        int | None,
+        about="processes, each with the network and one thread; by default one a core, at most 8; 0, and by default "
+        "for a single file here: none but this one, with all cores",
+    )
+    add_workplace(options, gpus=True)
+    options.add(
+        "--max_seconds", float, 300.0, about="for one file; it counts as unreadable if it takes longer"
+    )
     given = options.parse(words)
+    files = [*(given.FILES or ()), *(read_names(given.list) if given.list else ())]
+    if not files:
+        raise ConfigError("FILES must be given, or --list a file that names them; kinemix predict --help")
 
     from kinemix.cli.tables import print_answers
-    from kinemix.deploy.predict import load
+    from kinemix.deploy.predict import load, predict_in_bulk
+    from kinemix.engine.environment import count_cores
+    from kinemix.engine.progress import CountBar
 
-    recogniser = load(given.RUN, checkpoint=given.checkpoint)
-    answers = recogniser.predict_files(given.FILES, top=given.top, threshold=given.threshold)
-    failed = print_answers(answers, form=given.format)
+    with open_workplace(given) as on, CountBar("predicting", total=len(files), amid_output=True) as bar:
+        workers = given.workers
+        if workers is None:
+            workers = 0 if given.on == "local" and len(files) == 1 else min(8, count_cores())
+        if workers == 0 and given.on == "local":
+            recogniser = load(given.RUN, checkpoint=given.checkpoint)
+            answers = recogniser.predict_files(files, top=given.top, threshold=given.threshold)
+        else:
+            answers = predict_in_bulk(
+                given.RUN,
+                files,
+                checkpoint=given.checkpoint,
+                top=given.top,
+                threshold=given.threshold,
+                on=on,
+                workers=workers,
+                max_seconds=given.max_seconds,
+            )
+        with closing(answers):
+            failed = print_answers(bar.count(answers), form=given.format)
     for answer in failed:
         print(f"kinemix: error: {' '.join(str(answer.error).split())}", file=sys.stderr)
     return 2 if failed else 0

@@ -4,9 +4,10 @@ It reads a video exactly as the test did, through :func:`kinemix.data.views.read
 what was measured.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from kinemix.config import Protocol
+from kinemix.data.bulk import LOCAL, Outcome, Workplace, call_on_all
 from kinemix.data.reader import Backend, open_video
 from kinemix.data.remembered import RememberedFrames, remember_frames
 from kinemix.data.views import FrameReader, Order, read_views
@@ -127,19 +129,25 @@ class Recogniser:
         top: int = 5,
         threshold: float = 0.5,
         order: Order = "forward",
-    ) -> Iterator[Answer]:
+    ) -> Generator[Answer]:
         """Answers for many files, one after the other; a file that cannot be read does not stop the others.
+
+        :func:`predict_in_bulk` does the same in several processes, which a decoder cannot take down.
 
         Raises:
             ConfigError: as :meth:`predict`.
         """
         _check_ranking(top, threshold)
         for path in paths:
-            try:
-                found = self.predict(path, top=top, threshold=threshold, order=order)
-                yield Answer(path=str(path), predictions=tuple(found))
-            except KinemixError as error:
-                yield Answer(path=str(path), error=str(error))
+            yield self.answer(path, top=top, threshold=threshold, order=order)
+
+    def answer(self, path: str | PathLike[str], *, top: int, threshold: float, order: Order) -> Answer:
+        """The answer for one file: :meth:`predict`, or why it cannot."""
+        try:
+            found = self.predict(path, top=top, threshold=threshold, order=order)
+        except KinemixError as error:
+            return Answer(path=str(path), error=str(error))
+        return Answer(path=str(path), predictions=tuple(found))
 
     def score(self, video: VideoLike, *, order: Order = "forward") -> Float[Tensor, " K"]:
         """Logits of one video, averaged over the protocol's views.
@@ -254,6 +262,76 @@ def load(
         reader=reader,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
     )
+
+
+def predict_in_bulk(
+    path: str | PathLike[str],
+    videos: Iterable[str | PathLike[str]],
+    *,
+    checkpoint: str | None = None,
+    device: str | None = None,
+    reader: Backend = "auto",
+    top: int = 5,
+    threshold: float = 0.5,
+    order: Order = "forward",
+    on: Workplace = LOCAL,
+    workers: int = 2,
+    max_seconds: float = 300,
+) -> Generator[Answer]:
+    """Answers for any number of files, in their order, from several processes that each load the recogniser once.
+
+    Every video passes the network by itself, on one thread (or on a GPU), so its answer does not depend on the
+    others, on the number of workers, or on where they are, as long as processors and versions are the same. A video
+    that takes too long or crashes its decoder is answered with the reason. Close the generator to end the workers.
+
+    Args:
+        path, checkpoint, reader: as :func:`load`.
+        videos: files or folders of frames.
+        device: as :func:`load`; each worker chooses for itself.
+        top, threshold, order: as :meth:`Recogniser.predict`.
+        on: where the workers are; elsewhere than on this machine, ``path`` and ``videos`` must be on a file system
+            that all machines share.
+        workers: processes.
+        max_seconds: for one video (and, where it is a worker's first, for loading).
+
+    Raises:
+        CheckpointError: as :func:`load`.
+        ConfigError: as :meth:`Recogniser.predict`; fewer than one worker; no such place to work at.
+    """
+    _check_ranking(top, threshold)
+    find_checkpoint(Path(path), checkpoint)  # before workers are started for nothing
+    clerk = _Clerk(fspath(path), checkpoint, device, reader, top, threshold, order)
+    paths = [fspath(video) for video in videos]
+    outcomes = call_on_all(clerk, paths, workers=workers, max_seconds=max_seconds, on=on, ordered=True)
+    return _take_answers(outcomes, paths)
+
+
+def _take_answers(outcomes: Generator[Outcome[Answer]], paths: Sequence[str]) -> Generator[Answer]:
+    with closing(outcomes):
+        for outcome in outcomes:
+            path = paths[outcome.index]
+            yield outcome.value or Answer(path=path, error=f"{path}: {outcome.detail}")
+
+
+@dataclass
+class _Clerk:
+    """What a worker of :func:`predict_in_bulk` does, whose arguments these are: load once, answer file by file."""
+
+    path: str
+    checkpoint: str | None
+    device: str | None
+    reader: Backend
+    top: int
+    threshold: float
+    order: Order
+    recogniser: Recogniser | None = None
+
+    def __call__(self, video: str) -> Answer:
+        if self.recogniser is None:
+            self.recogniser = load(
+                self.path, checkpoint=self.checkpoint, device=self.device, reader=self.reader
+            )
+        return self.recogniser.answer(video, top=self.top, threshold=self.threshold, order=self.order)
 
 
 class _TensorReader:

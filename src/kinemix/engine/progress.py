@@ -1,8 +1,10 @@
 """What a person sees while a run goes: a bar with rate, time left, loss, memory and the share of waiting for data."""
 
+import sys
 from collections import deque
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+T = TypeVar("T")
 
 
 class PlainConsole(Console):
@@ -106,9 +110,16 @@ class RateColumn(ProgressColumn):
 
 
 class CountBar:
-    """A bar over a known number of videos, on standard error; nothing where that is no terminal."""
+    """A bar over a known number of videos, on standard error; nothing where that is no terminal.
 
-    def __init__(self, what: str, *, total: int, quiet: bool = False) -> None:
+    Args:
+        what: is done to them.
+        total: how many there are.
+        quiet: show nothing.
+        amid_output: answers are printed meanwhile, which leaves no place for a bar on the same terminal.
+    """
+
+    def __init__(self, what: str, *, total: int, quiet: bool = False, amid_output: bool = False) -> None:
         console = PlainConsole(
             stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
@@ -120,14 +131,21 @@ class CountBar:
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not console.is_terminal or (amid_output and sys.stdout.isatty()),
             transient=True,
+            redirect_stdout=not amid_output,
         )
         self._task = self._progress.add_task(what, total=total)
 
     def advance(self, count: int) -> None:
         """So many more are done."""
         self._progress.advance(self._task, count)
+
+    def count(self, things: Iterable[T]) -> Iterator[T]:
+        """All of them, each counted when the next one is asked for."""
+        for thing in things:
+            yield thing
+            self.advance(1)
 
     def reach(self, done: int) -> None:
         """So many are done in all."""

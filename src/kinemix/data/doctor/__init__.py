@@ -4,11 +4,10 @@
 
     members      who is listed, as training would read it
     examine      one video -> its facts (a record); fingerprint: its content in 2 kB
-    workers      many at once, each bounded: a hung or crashed decoder is stopped and reported
     findings     facts -> findings with severity, value and cure
     collection   labels, balance, copies, leaks between the splits
     cost         time to read a clip of each kind of file, and of an epoch
-    checkup      all of it: examine_collection
+    checkup      all of it, many videos at once (kinemix.data.bulk): examine_collection
 """
 
 from kinemix.data.doctor.checkup import Examination, examine_collection

@@ -4,11 +4,13 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
 from kinemix.config import DataConfig
+from kinemix.data.bulk import LOCAL, Outcome, Workplace, call_on_all
 from kinemix.data.doctor.collection import judge_copies, judge_groups, judge_labels
 from kinemix.data.doctor.cost import Cost, Reading, choose_samples, estimate_cost, judge_cost, read_clip
 from kinemix.data.doctor.examine import digest_file, examine_video
@@ -16,7 +18,6 @@ from kinemix.data.doctor.findings import SEVERITIES, Finding, judge_video
 from kinemix.data.doctor.fingerprint import Likeness, find_likenesses
 from kinemix.data.doctor.members import Collection, Member, read_collection
 from kinemix.data.doctor.record import Task, VideoRecord
-from kinemix.data.doctor.workers import Outcome, call_bounded
 from kinemix.data.segment import Segment
 from kinemix.errors import ConfigError
 
@@ -86,6 +87,7 @@ def examine_collection(
     sample: int | None = None,
     progress: Progress | None = None,
     examine: Callable[[Task], VideoRecord] = examine_video,
+    on: Workplace = LOCAL,
 ) -> Examination:
     """Examine what training would read, as training would read it.
 
@@ -99,6 +101,7 @@ def examine_collection(
         sample: videos to examine, drawn with a fixed seed; by default all. Labels are always read in full.
         progress: called after each video.
         examine: looks at one video, in a worker.
+        on: where the workers are.
 
     Raises:
         DataError: nothing is there that can be examined.
@@ -113,7 +116,7 @@ def examine_collection(
     tasks = _list_tasks(collection.members, seconds=seconds, quick=quick, sample=sample)
     started = time.perf_counter()
     records = _examine_all(
-        tasks, examine=examine, workers=workers, limit=1.5 * seconds + 1, progress=progress
+        tasks, examine=examine, on=on, workers=workers, limit=1.5 * seconds + 1, progress=progress
     )
     took = time.perf_counter() - started
     digests = _find_same_bytes(records)
@@ -123,7 +126,9 @@ def examine_collection(
         *chain.from_iterable(judge_video(record, num_frames) for record in records),
         *judge_copies(collection, digests, _find_same_content(records, digests)),
     ]
-    cost = None if quick else _measure_cost(records, collection, num_frames, workers, limit=seconds + 1)
+    cost = None
+    if not quick:
+        cost = _measure_cost(records, collection, num_frames, workers, limit=seconds + 1, on=on)
     if cost is not None:
         findings += judge_cost(cost)
     return Examination(
@@ -155,6 +160,7 @@ def _examine_all(
     tasks: Sequence[Task],
     *,
     examine: Callable[[Task], VideoRecord],
+    on: Workplace,
     workers: int,
     limit: float,
     progress: Progress | None,
@@ -168,13 +174,15 @@ def _examine_all(
             path = tasks[index].path
             records[index] = VideoRecord(path=path, status=outcome.failure, reason=outcome.detail)
 
-    for outcome in call_bounded(examine, tasks, workers=workers, limit=limit):
-        keep(outcome, outcome.index)
-        if progress is not None:
-            progress(len(records), len(tasks))
+    with closing(call_on_all(examine, tasks, workers=workers, max_seconds=limit, on=on)) as outcomes:
+        for outcome in outcomes:
+            keep(outcome, outcome.index)
+            if progress is not None:
+                progress(len(records), len(tasks))
     # A machine that stalls looks like a decoder that hangs, so those that gave no answer are asked once more.
     hung = [index for index, record in sorted(records.items()) if record.status == "hung"]
-    for outcome in call_bounded(examine, [tasks[index] for index in hung], workers=workers, limit=limit):
+    suspects = [tasks[index] for index in hung]
+    for outcome in call_on_all(examine, suspects, workers=workers, max_seconds=limit, on=on):
         keep(outcome, hung[outcome.index])
     return [records[index] for index in range(len(tasks))]
 
@@ -207,13 +215,19 @@ def _find_same_content(
 
 
 def _measure_cost(
-    records: Sequence[VideoRecord], collection: Collection, num_frames: int, workers: int, *, limit: float
+    records: Sequence[VideoRecord],
+    collection: Collection,
+    num_frames: int,
+    workers: int,
+    *,
+    limit: float,
+    on: Workplace,
 ) -> Cost | None:
     samples_of = Counter(member.path for member in collection.members)
     segment_of = {member.path: member.segment for member in collection.members}
     tasks = choose_samples(records, segment_of=segment_of, num_frames=num_frames)
     readings: dict[str, Reading] = {}
-    for outcome in call_bounded(read_clip, tasks, workers=workers, limit=limit):
+    for outcome in call_on_all(read_clip, tasks, workers=workers, max_seconds=limit, on=on):
         if outcome.value is not None:
             readings[tasks[outcome.index].path] = outcome.value
     return estimate_cost(records, readings, samples_of=samples_of, num_frames=num_frames, workers=workers)

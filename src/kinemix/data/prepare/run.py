@@ -1,18 +1,16 @@
 """``kinemix prepare``: every clip of a dataset, in several processes, resumed where it was interrupted.
 
-A clip is prepared by itself in a guarded child, so one that hangs or crashes its decoder is listed and the rest
-goes on. What comes out depends on the source and the settings alone: not on the number of processes, not on the
-order in which clips were finished, not on where it was interrupted.
+A clip is prepared by itself in a worker (:mod:`kinemix.data.bulk`), so one that hangs or crashes its decoder is
+listed and the rest goes on. What comes out depends on the source and the settings alone: not on the number of
+processes, not on where they run, not on the order in which clips were finished, not on where it was interrupted.
 """
 
 import contextlib
 import hashlib
 import json
-import queue
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kinemix.atomic import write_atomically
-from kinemix.data._guarded import ChildDiedError, GuardedChild
 from kinemix.data.annotations import Entry, Listing, check_paths
+from kinemix.data.bulk import LOCAL, Workplace, call_on_all
 from kinemix.data.catalog.base import Dataset
 from kinemix.data.catalog.official import OfficialDataset
 from kinemix.data.mirror import mirror_labels
@@ -91,6 +89,7 @@ def prepare_dataset(
     max_unreadable: float = 0.1,
     time_clips: int = _CLIPS_TO_TIME,
     progress: Callable[[int, int], None] | None = None,
+    on: Workplace = LOCAL,
 ) -> Prepared:
     """Prepare a dataset; go on where it was interrupted; verify where it is finished.
 
@@ -105,6 +104,8 @@ def prepare_dataset(
         max_unreadable: share of unreadable clips above which it stops.
         time_clips: clips to time reading with, before and after; 0 for none.
         progress: called with the numbers of clips done and of all.
+        on: where the processes are; elsewhere than on this machine, source and ``out`` must be on a file system
+            that all machines share, under the same paths.
 
     Raises:
         ConfigError: an option is out of range or contradicts what is in ``out``; that holds something else, or
@@ -143,7 +144,7 @@ def prepare_dataset(
         work = _Preparation(folder, rows, settings, plan=plan, max_unreadable=max_unreadable)
         named, path = locate_source(source)
         with _lock(folder), work.open_journal():
-            work.run(listing.entries, workers=workers, max_seconds=max_seconds, progress=progress)
+            work.run(listing.entries, on=on, workers=workers, max_seconds=max_seconds, progress=progress)
             work.finish(_describe_listing(listing, named or _recognise(path)))
         shutil.rmtree(folder / UNFINISHED_NAME)
     return _report(folder, time_clips=time_clips)
@@ -181,26 +182,34 @@ class _Preparation:
         self,
         entries: Sequence[Entry],
         *,
+        on: Workplace,
         workers: int,
         max_seconds: float,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         """Prepare every clip that is not done, and put shards together as soon as they are complete."""
         done = self._journal.clips
+        self._num_unreadable = sum("unreadable" in row for row in done.values())
         self._waiting = Counter(n // self._settings.shard_clips for n in range(len(entries)) if n not in done)
         for number in range(-(-len(entries) // self._settings.shard_clips)):
             self._complete_shard(number)
-        jobs = [(n, self._make_job(n, entry)) for n, entry in enumerate(entries) if n not in done]
-        for number, answer in run_jobs(
-            jobs, workers=min(workers, max(1, len(jobs))), max_seconds=max_seconds
-        ):
-            row = {"unreadable": answer} if isinstance(answer, str) else answer
-            self._journal.note_clip(number, {"key": f"{number:08d}", **self._rows[number], **row})
-            self._check_unreadable(total=len(entries))
-            self._waiting[number // self._settings.shard_clips] -= 1
-            self._complete_shard(number // self._settings.shard_clips)
-            if progress is not None:
-                progress(len(done), len(entries))
+        numbers = [number for number in range(len(entries)) if number not in done]
+        jobs = (self._make_job(number, entries[number]) for number in numbers)
+        with contextlib.closing(
+            call_on_all(
+                _try_clip, jobs, workers=min(workers, max(1, len(numbers))), max_seconds=max_seconds, on=on
+            )
+        ) as outcomes:
+            for outcome in outcomes:
+                number, made = numbers[outcome.index], outcome.value
+                row = made if isinstance(made, dict) else {"unreadable": made or outcome.detail}
+                self._journal.note_clip(number, {"key": f"{number:08d}", **self._rows[number], **row})
+                self._num_unreadable += "unreadable" in row
+                self._check_unreadable(total=len(entries))
+                self._waiting[number // self._settings.shard_clips] -= 1
+                self._complete_shard(number // self._settings.shard_clips)
+                if progress is not None:
+                    progress(len(done), len(entries))
         self._check_unreadable(total=len(entries))
 
     def _make_job(self, number: int, entry: Entry) -> Job:
@@ -225,11 +234,11 @@ class _Preparation:
             path.unlink(missing_ok=True)
 
     def _check_unreadable(self, *, total: int) -> None:
-        lost = [row for row in self._journal.clips.values() if "unreadable" in row]
-        if len(lost) > self._max_unreadable * total:
+        if self._num_unreadable > self._max_unreadable * total:
+            first = next(row for row in self._journal.clips.values() if "unreadable" in row)
             raise DataError(
-                f"{len(lost)} of {total} clips cannot be read, more than --max_unreadable "
-                f"{self._max_unreadable:g} allows, e.g. {lost[0]['source']}: {lost[0]['unreadable']}: mend "
+                f"{self._num_unreadable} of {total} clips cannot be read, more than --max_unreadable "
+                f"{self._max_unreadable:g} allows, e.g. {first['source']}: {first['unreadable']}: mend "
                 "them and choose another folder, or raise it and run again"
             )
 
@@ -256,41 +265,12 @@ class _Preparation:
         write_atomically(self._folder / FACTS_NAME, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def run_jobs(
-    jobs: Sequence[tuple[int, Job]],
-    *,
-    workers: int,
-    max_seconds: float,
-    work: Callable[[Job], dict[str, Any]] = prepare_clip,
-) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Do the jobs in guarded children; yield each job's number with what came out, or why nothing did."""
-    free: queue.SimpleQueue[GuardedChild] = queue.SimpleQueue()
-    children = [GuardedChild(work, max_seconds=max_seconds) for _ in range(workers)]
-    for child in children:
-        child.start()  # before there are threads
-        free.put(child)
-
-    def ask(number: int, job: Job) -> tuple[int, dict[str, Any] | str]:
-        child = free.get()
-        try:
-            return number, child.ask(job)
-        except (ChildDiedError, UnreadableVideoError) as error:
-            return number, error.reason
-        finally:
-            free.put(child)
-
-    pool = ThreadPoolExecutor(workers)
+def _try_clip(job: Job) -> dict[str, Any] | str:
+    """What the manifest says of a clip, or why it cannot be read; this runs in a worker."""
     try:
-        asked: list[Future[tuple[int, dict[str, Any] | str]]] = [pool.submit(ask, *job) for job in jobs]
-        for future in as_completed(asked):
-            yield future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in children:
-            child.interrupt()
-        pool.shutdown(wait=True)
-        for child in children:
-            child.close()
+        return prepare_clip(job)
+    except UnreadableVideoError as error:
+        return error.reason
 
 
 def _take_some(listing: Listing, limit: int | None) -> Listing:
