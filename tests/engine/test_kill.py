@@ -81,11 +81,11 @@ def finish(process):
 
 
 def has_workers(pid):
-    """Whether the loader's processes are there, or on their way."""
+    """Whether a process of the loader is there: other than git, say, it is a group of its own."""
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                if b"kinemix" in Path(f"/proc/{child}/cmdline").read_bytes():  # and not git, say
+            for child in map(int, (task / "children").read_text().split()):
+                if os.getpgid(child) == child:
                     return True
     except OSError:  # one of them has ended meanwhile
         pass
