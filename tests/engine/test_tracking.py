@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,6 +227,7 @@ class Fragile(Tracker):
     trouble = {}
     taken = []
     outcomes = []
+    tries = Counter()
 
     def __init__(self, opening):
         self._stumble("open")
@@ -233,6 +235,7 @@ class Fragile(Tracker):
         self.opening = opening
 
     def _stumble(self, step):
+        self.tries[step] += 1
         if step in self.trouble:
             raise self.trouble[step]
 
@@ -256,9 +259,9 @@ FRAGILE = f"{Path(__file__).stem}:Fragile"
 @pytest.fixture
 def fragile(monkeypatch):
     """The class as the shelf finds it, with nothing in it, and nobody who waits for long."""
-    monkeypatch.setattr(following, "_LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(following, "_LONGEST_PAUSE", 0.0001)
     kind = shelf.get(FRAGILE)
-    for name, empty in (("trouble", {}), ("taken", []), ("outcomes", [])):
+    for name, empty in (("trouble", {}), ("taken", []), ("outcomes", []), ("tries", Counter())):
         monkeypatch.setattr(kind, name, empty)
     return kind
 
@@ -296,10 +299,14 @@ def test_a_network_that_goes_and_comes_back_costs_one_line(follow, fragile):
         fragile.trouble["send"] = ConnectionError("no route\nto host")
         for iteration in (2, 3):
             followers.note(make_record(iteration))
-        wait_until(lambda: said)
-        time.sleep(0.05)  # some tries
+        wait_until(lambda: fragile.tries["send"] > 1100)  # so many a day
         del fragile.trouble["send"]
+        wait_until(lambda: len(fragile.taken) == 3)
+        fragile.trouble["send"] = ConnectionError("gone again")
         followers.note(make_record(4))
+        tries = fragile.tries["send"]
+        wait_until(lambda: fragile.tries["send"] > tries + 2)
+        del fragile.trouble["send"]
     assert [record["iteration"] for record in fragile.taken] == [1, 2, 3, 4]
     (line,) = said
     assert line == (
@@ -324,6 +331,16 @@ def test_trackers_are_told_how_a_run_ends(follow, fragile, error, outcome):
         end()
     assert fragile.outcomes == [outcome]
     assert len(fragile.taken) == 1
+
+
+def test_an_end_that_is_not_taken_is_told_once(follow, fragile):
+    fragile.trouble["close"] = TimeoutError("not all is sent")
+    followers, said = follow()
+    with followers:
+        followers.note(make_record(1))
+    assert said == [
+        "note: the fragile one could not be told how the run has ended (TimeoutError: not all is sent)"
+    ]
 
 
 def test_what_never_arrives_is_counted_and_sent_on_resuming(follow, fragile, tmp_path, request):

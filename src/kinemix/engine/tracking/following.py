@@ -141,7 +141,7 @@ class _Follower:
         self.tracker, self._say = tracker, say
         self._line: deque[Mapping[str, Any]] = deque()
         self._changed = threading.Condition()
-        self._failures, self._reason = 0, ""
+        self._failures, self._reason, self._told = 0, "", False
         self._outcome: Outcome | None = None
         self._thread = threading.Thread(target=self._work, daemon=True, name=f"track-{tracker.name}")
         self._thread.start()
@@ -196,7 +196,7 @@ class _Follower:
                 return
             if not taken:
                 with self._changed:  # the end of the run is worth another try at once
-                    pause = min(2.0**self._failures, _LONGEST_PAUSE)
+                    pause = min(2.0 ** min(self._failures, 10), _LONGEST_PAUSE)
                     self._changed.wait_for(lambda: self._outcome is not None, timeout=pause)
 
     def _try(self, step: Callable[[], object]) -> bool:
@@ -205,8 +205,9 @@ class _Follower:
         except Exception as error:  # each service has errors of its own, and none of them is the training's
             with self._changed:
                 self._failures, self._reason = self._failures + 1, _describe(error)
+                is_news, self._told = not self._told and self._outcome is None, True
                 self._changed.notify_all()
-            if self._failures == 1:
+            if is_news:
                 self._say(
                     f"{_NOTE}{self.tracker.title} fails ({self._reason}): training goes on, its records are kept "
                     "and sent when it answers again"
