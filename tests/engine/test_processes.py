@@ -49,6 +49,7 @@ def run_team(folder, words):
     finally:
         for process in team:
             process.kill()
+            process.communicate()
     assert [process.returncode for process in team] == [0, 0], told
     return told
 

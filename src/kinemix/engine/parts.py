@@ -27,6 +27,7 @@ from kinemix.engine.freeze import freeze_
 from kinemix.engine.objective import Objective, weigh_classes
 from kinemix.engine.optim import build_optimizer, group_parameters
 from kinemix.engine.processes import check_equal, do_all, take_from_first_
+from kinemix.engine.run_directory import list_options
 from kinemix.engine.settle import build_model
 from kinemix.engine.training_state import list_resumable
 from kinemix.engine.weight_average import average_weights
@@ -100,6 +101,7 @@ def build_parts(fabric: Fabric, config: TrainConfig) -> Parts:
     Raises:
         KinemixError: one of them cannot be used; or not all processes have the same.
     """
+    check_equal(fabric, list_options(config))
     resumable = config.resume and config.out is not None and bool(list_resumable(Path(config.out)))
     own = do_all(fabric, lambda: _build_own(fabric, config, resumable=resumable))
     if fabric.world_size > 1:

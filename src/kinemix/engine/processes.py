@@ -127,7 +127,7 @@ def take_from_first_(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
     """Give every process the first one's values of some tensors, which are of the same shapes in all."""
     if fabric.world_size > 1:
         for tensor in tensors:
-            whole = tensor.contiguous()
+            whole = tensor.to(fabric.device).contiguous()  # NCCL sends from GPUs alone
             torch.distributed.broadcast(whole, src=0)
             tensor.copy_(whole)
 

@@ -25,17 +25,15 @@ from kinemix.engine.launch import launch_fabric
 from kinemix.engine.logbook import Step
 from kinemix.engine.objective import Objective
 from kinemix.engine.optim import set_rate_
-from kinemix.engine.parts import Parts, build_parts
+from kinemix.engine.parts import build_parts
 from kinemix.engine.portions import deal
 from kinemix.engine.processes import (
     add_up,
     any_process,
-    check_equal,
     explain_lost_process,
     tell_of_lost_process,
 )
 from kinemix.engine.run import Run
-from kinemix.engine.run_directory import list_options
 from kinemix.engine.settle import settle_config
 from kinemix.engine.training_state import Position
 from kinemix.models.sharding import read_norm
@@ -62,7 +60,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Path:
     with (
         catch_stop() as stop,
         tell_of_lost_process(),
-        Run(fabric, _build_alike(fabric, config), stop=stop, quiet=quiet) as run,
+        Run(fabric, build_parts(fabric, config), stop=stop, quiet=quiet) as run,
     ):
         try:
             while not run.is_over():
@@ -102,12 +100,6 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Path:
                 raise Interrupted(run.tell_how_to_resume()) from error
             raise death from None
         return run.directory
-
-
-def _build_alike(fabric: Fabric, config: TrainConfig) -> Parts:
-    """The parts of the run, in every process the same."""
-    check_equal(fabric, list_options(config))
-    return build_parts(fabric, config)
 
 
 def train_epoch(
