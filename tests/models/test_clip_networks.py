@@ -228,6 +228,20 @@ def test_pytorchvideos_network_in_training_too() -> None:
     )
 
 
+@pytest.mark.parametrize("zero", [True, False])
+def test_x3ds_blocks_start_as_shortcuts_unless_told_otherwise(zero: bool) -> None:
+    """A depthwise kernel learns at the first step only where the norm behind it lets it be heard."""
+    torch.manual_seed(0)
+    options = {"depths": (1, 1, 1, 1), "width": 0.25, "zero_init_last": zero}
+    model = kinemix.create_model(
+        "x3d_s", num_classes=3, num_frames=4, input_size=32, backbone_options=options
+    )
+    F.cross_entropy(model(torch.randn(4, 4, 3, 32, 32)), torch.tensor([0, 1, 2, 0])).backward()
+    kernels = [stage[0].depthwise.weight.grad for stage in model.backbone.stages]
+    assert [bool(gradient.any()) for gradient in kernels] == [not zero] * 4
+    assert model.backbone.stem.temporal.weight.grad.any()
+
+
 def test_what_is_no_part_of_x3d_keeps_its_name() -> None:
     left = translate(
         {"blocks.9.odd.weight": torch.zeros(1), "blocks.1.res_blocks.0.new.bias": torch.zeros(1)}

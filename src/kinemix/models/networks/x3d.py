@@ -40,6 +40,9 @@ class X3D(nn.Module):
         first_shortcut_norm: whether the projection in the first stage's shortcut is normalised, as those of
             the other stages are. It is in the author's code; PyTorchVideo's X3D, otherwise equal, leaves it out.
         width: factor on all channels, for networks that small machines can train.
+        zero_init_last: whether the last norm of every residual branch starts at zero, so that a block starts as its
+            shortcut, which looks along neither time nor space (the author's code). Without it the depthwise
+            convolutions are heard, and learn, from the first step on: what short trainings need.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class X3D(nn.Module):
         dropout: float = 0.0,
         first_shortcut_norm: bool = True,
         width: float = 1.0,
+        zero_init_last: bool = True,
     ) -> None:
         super().__init__()
         before = narrow(STEM_WIDTH, width)
@@ -65,7 +69,7 @@ class X3D(nn.Module):
             before = channels
         self.stages = nn.Sequential(*stages)
         self.head = Head(before, narrow(HIDDEN, width), num_classes, dropout)
-        _init_(self)
+        _init_(self, zero_init_last=zero_init_last)
 
     def forward(self, clip: Tensor) -> Tensor:
         return self.head(self.stages(self.stem(clip)))
@@ -162,14 +166,14 @@ def _round_to_eight(width: float) -> int:
     return rounded + 8 if rounded < 0.9 * width else rounded
 
 
-def _init_(network: nn.Module) -> None:
-    """He's initialisation, and residual branches that start at zero, as in the author's code."""
+def _init_(network: nn.Module, *, zero_init_last: bool) -> None:
+    """He's initialisation, as in the author's code."""
     for module in network.modules():
         if isinstance(module, (nn.Conv3d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, Block):
+        elif isinstance(module, Block) and zero_init_last:
             nn.init.zeros_(module.project_norm.weight)
 
 
