@@ -180,6 +180,19 @@ def test_predict_in_three_formats(kinemix, run, motion):
     assert [p["label"] for a in answers for p in a["predictions"]] == [row["label"] for row in rows]
 
 
+def test_predict_reads_names_from_a_list(kinemix, run, motion, tmp_path, monkeypatch):
+    files = sorted((motion / "val").rglob("*.mp4"))[:4]
+    words = ("--format", "json", "--workers", 2)
+    code, expected, _ = kinemix("predict", run, *files, *words)
+    assert code == 0
+    assert [answer["file"] for answer in json.loads(expected)] == [str(file) for file in files]
+    names = "".join(f"{file}\n" for file in files[2:])
+    (tmp_path / "names.txt").write_text(f"\n{names}\n")
+    assert kinemix("predict", run, *files[:2], "--list", tmp_path / "names.txt", *words)[1] == expected
+    monkeypatch.setattr("sys.stdin", io.StringIO(names))
+    assert kinemix("predict", run, *files[:2], "--list", "-", *words)[1] == expected
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_predict_goes_on_after_a_bad_file(kinemix, run, motion, tmp_path, form):
     good = sorted((motion / "val").rglob("*.mp4"))[0]
@@ -309,6 +322,7 @@ def test_closed_streams(tmp_path):
         (["test", "X", "--reverse", "--shuffle"], ["give one of them"]),
         (["predict", "nowhere", "a.mp4"], ["nowhere: no such run"]),
         (["predict", "X"], ["FILES must be given"]),
+        (["predict", "X", "--list", "nowhere.txt"], ["--list nowhere.txt: cannot be read (No such file"]),
         (["predict", "X", "a.mp4", "--format", "xml"], ["format is 'xml'", "'table' or 'json' or 'csv'"]),
         (["inspect", "tsm_resnet51"], ["unknown model 'tsm_resnet51'", "resnet50"]),
         (["inspect", "tms_resnet50"], ["unknown model 'tms_resnet50'", "tsm"]),

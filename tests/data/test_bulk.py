@@ -98,10 +98,14 @@ class _Scripted(Workplace):
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(0, 400, 100))
 def test_every_item_has_one_outcome(seed: int, ordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_AHEAD", 2)
-    draw = random.Random(seed)
+    for number in range(seed, seed + 100):
+        _check_outcomes(random.Random(number), ordered)
+
+
+def _check_outcomes(draw: random.Random, ordered: bool) -> None:
     count, workers = draw.randint(1, 30), draw.randint(1, 4)
     deaths = {index: draw.randint(1, run.RETRIES + 2) for index in range(count) if draw.random() < 0.3}
     crew = _ScriptedCrew(draw, workers=workers, deaths=deaths)
@@ -131,6 +135,23 @@ def test_every_item_has_one_outcome(seed: int, ordered: bool, monkeypatch: pytes
             assert (outcome.value, outcome.failure) == (index * 10, None)
         assert crew.tries[index] == 1 + min(deaths.get(index, 0), run.RETRIES)
     assert crew.is_closed
+
+
+def test_one_slow_item_does_not_let_the_others_run_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LastFirst(_ScriptedCrew):
+        def take(self) -> Sequence[Attempt]:
+            self.starting = 0
+            index = max(self.busy, default=None)
+            return [] if index is None else [Attempt(index, self.busy.pop(index))]
+
+    monkeypatch.setattr(run, "_AHEAD", 2)
+    pulled = list[int]()
+    items = (pulled.append(number) or number for number in range(40))  # type: ignore[func-returns-value]
+    crew = LastFirst(random.Random(0), workers=2, deaths={})
+    outcomes = call_on_all(str, items, workers=2, max_seconds=1, on=_Scripted(crew), ordered=True)
+    assert next(outcomes).index == 0
+    assert pulled == [0, 1, 2, 3]
+    assert [outcome.index for outcome in outcomes] == list(range(1, 40))
 
 
 def test_nothing_is_hired_for_nothing() -> None:
@@ -181,6 +202,18 @@ def test_a_hang_or_crash_costs_its_item_alone() -> None:
         (None, "crashed", "its decoder crashed (SIGSEGV)"),
         *((10 * n, None, "") for n in (5, 6)),
     ]
+
+
+def test_a_hang_that_its_own_alarm_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(job: int) -> int:
+        if job == 1:
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+            time.sleep(600)
+        return job
+
+    monkeypatch.setattr(_guarded, "_GRACE_SECONDS", 0.2)
+    outcomes = _call(work, range(3), workers=1, max_seconds=0.2, ordered=True)
+    assert [(o.value, o.detail) for o in outcomes] == [(0, ""), (None, "took longer than 0.2 s"), (2, "")]
 
 
 def test_what_a_killed_worker_did_is_done_again(tmp_path: Path) -> None:

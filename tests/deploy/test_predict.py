@@ -1,6 +1,8 @@
 """A recogniser answers as the test did, whatever form the video comes in."""
 
+import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ import torch
 from PIL import Image
 
 from kinemix.config import AugmentConfig, DataConfig, MachineConfig, OptimConfig, Protocol, TrainConfig
+from kinemix.data._guarded import CAN_GUARD
 from kinemix.data.catalog.motion import make_motion
 from kinemix.data.reader import open_video
-from kinemix.deploy.predict import Recogniser, load
+from kinemix.deploy.predict import Recogniser, load, predict_in_bulk
 from kinemix.engine.measure import measure_run
 from kinemix.engine.train import train
 from kinemix.errors import CheckpointError, ConfigError, DataError, LayoutError, UnreadableVideoError
@@ -168,6 +171,40 @@ def test_one_bad_file_does_not_stop_the_others(recogniser, video, tmp_path):
         recogniser.predict(bad)
 
 
+def test_several_processes_answer_as_one(run, recogniser, motion, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    files = [bad, *sorted((motion / "val").rglob("*.mp4"))[:5], tmp_path / "missing.mp4"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as workers have
+    try:
+        alone = list(recogniser.predict_files(files, top=3))
+    finally:
+        torch.set_num_threads(before)
+    for workers in (1, 3):
+        assert list(predict_in_bulk(run, files, top=3, workers=workers, device="cpu")) == alone
+
+
+@pytest.mark.skipif(not CAN_GUARD, reason="what is patched here passes to forked processes alone")
+def test_a_decoder_that_crashes_takes_nothing_along(run, recogniser, motion, monkeypatch):
+    files = [str(path) for path in sorted((motion / "val").rglob("*.mp4"))[:5]]
+
+    def harm(path, **options):
+        if path == files[1]:
+            time.sleep(600)
+        if path == files[3]:
+            os._exit(3)
+        return open_video(path, **options)
+
+    monkeypatch.setattr("kinemix.deploy.predict.open_video", harm)
+    answers = list(predict_in_bulk(run, files, workers=2, device="cpu", max_seconds=5))
+    assert [answer.path for answer in answers] == files
+    assert {answer.path: answer.error for answer in answers if answer.error} == {
+        files[1]: f"{files[1]}: took longer than 5 s",
+        files[3]: f"{files[3]}: its decoder ended the process (exit code 3)",
+    }
+
+
 def test_broken_weights_are_named(recogniser, video):
     model = recogniser.model
     broken = Recogniser(torch.nn.Sequential(model), protocol=recogniser.protocol, space=recogniser.space)
@@ -186,6 +223,8 @@ def test_broken_weights_are_named(recogniser, video):
 def test_what_is_no_recogniser(run, recogniser, tmp_path):
     with pytest.raises(CheckpointError, match="no such run directory"):
         load(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="no such run directory"):
+        predict_in_bulk(tmp_path / "nothing", ["a.mp4"])
     save_checkpoint(tmp_path / "bare", model=recogniser.model, metadata={})
     with pytest.raises(CheckpointError, match="without protocol"):
         load(tmp_path / "bare")
@@ -193,6 +232,8 @@ def test_what_is_no_recogniser(run, recogniser, tmp_path):
     next((copy / "best").glob("*.safetensors")).write_bytes(b"half")
     with pytest.raises(CheckpointError, match="bytes instead of"):
         load(copy)
+    with pytest.raises(CheckpointError, match="bytes instead of"):
+        list(predict_in_bulk(copy, ["a.mp4", "b.mp4"]))
 
 
 def test_too_many_unreadable_videos_make_no_figure(run, motion, tmp_path):

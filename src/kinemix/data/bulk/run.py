@@ -93,7 +93,7 @@ def _work_through(crew: Crew, items: Iterable[Any], *, ahead: int | None) -> Gen
     early: dict[int, Outcome[Any]] = {}
     given, turn = 0, 0
     is_over = False
-    while not is_over or under_way or again:
+    while True:
         while crew.num_free and (again or not (is_over or (ahead is not None and given >= turn + ahead))):
             following = again.popleft() if again else next(waiting, None)
             if following is None:
