@@ -357,13 +357,17 @@ def test_a_hang_or_crash_costs_its_clip_alone(
 
 @pytest.mark.skipif(not CAN_GUARD, reason="finds its children as Linux lists them")
 def test_a_killed_worker_changes_nothing(source: Path, tmp_path: Path) -> None:
+    def find_children() -> set[int]:
+        listed = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
+        return set(map(int, listed.split()))
+
     _prepare(source, tmp_path / "whole", workers=1)
     killed: list[int] = []
+    strangers = find_children()  # of other tests
 
     def kill_one(done: int, _: int) -> None:
         if done % 3 == 1:
-            children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-            killed.append(int(children[0]))
+            killed.append(max(find_children() - strangers))
             os.kill(killed[-1], signal.SIGKILL)
 
     _prepare(source, tmp_path / "out", workers=2, progress=kill_one)
