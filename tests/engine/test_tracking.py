@@ -133,7 +133,8 @@ def assert_holds_the_log(name, run):
 
 
 def kill(config, monkeypatch):
-    """SIGKILL between two checkpoints."""
+    """SIGKILL between two checkpoints, of a process with a W&B service of its own."""
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
     process = start(config, epochs=3, save_steps=3, track=list(ALL), optim={"epochs": 3})
     wait_for_steps(config.out, 9, process)
     os.kill(process.pid, signal.SIGKILL)
@@ -194,7 +195,7 @@ def test_ended_and_resumed_every_record_is_there_once(config, services, tmp_path
 
 
 @pytest.mark.parametrize("again", [True, False], ids=["dropped", "kept"])
-def test_tensorboard_after_a_kill_behind_a_validation(tmp_path, again):
+def test_tensorboard_after_a_kill_behind_a_validation(tmp_path, monkeypatch, again):
     """Whether the validation at the checkpoint's own step belongs to the run, the log alone knows."""
     options = {"directory": tmp_path, "config": {}, "count": dict, "say": pytest.fail}
     with Logbook(tmp_path) as log, Followers(["tensorboard"], **options) as followers:
@@ -203,6 +204,10 @@ def test_tensorboard_after_a_kill_behind_a_validation(tmp_path, again):
             if step == 3:
                 followers.note(log.write("val", iteration=step, epoch=1, loss=30.0))
     position = Position(iteration=3, epoch=0 if again else 1)
+    now = time.time
+    monkeypatch.setattr(
+        time, "time", lambda: now() + 1
+    )  # TensorBoard orders files by the second in their names
     with (
         Logbook(tmp_path, resume_at=position) as log,
         Followers(["tensorboard"], **options, resume_at=3) as followers,

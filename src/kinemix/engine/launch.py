@@ -115,6 +115,7 @@ def launch_fabric(machine: MachineConfig) -> Fabric:
             raise ConfigError("machine.precision is 16-mixed: the CPU cannot; use bf16-mixed or 32")
         if devices > count_cores():
             raise ConfigError(f"machine.devices is {devices}: this machine has {count_cores()} cores")
+    strategy = _choose_strategy(machine)
     try:
         with _quiet_lightning():
             fabric = Fabric(
@@ -122,12 +123,10 @@ def launch_fabric(machine: MachineConfig) -> Fabric:
                 devices=devices,
                 num_nodes=nodes,
                 precision=machine.precision,
-                strategy=_choose_strategy(machine),
+                strategy=strategy,
                 # A script of SLURM's that starts kinemix itself: Lightning would wait for tasks of srun's.
                 plugins=[LightningEnvironment()] if starts_itself and "SLURM_NTASKS" in os.environ else None,
             )
-    except ConfigError:
-        raise
     except Exception as error:  # Lightning raises several kinds, all of them about these values
         raise ConfigError(
             f"machine.accelerator={machine.accelerator}, machine.devices={devices}: "

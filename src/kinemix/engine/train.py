@@ -35,7 +35,7 @@ from kinemix.engine.processes import (
 )
 from kinemix.engine.run import Run
 from kinemix.engine.settle import settle_config
-from kinemix.engine.training_state import Position
+from kinemix.engine.training_state import Position, join_sums
 from kinemix.models.sharding import read_norm
 
 
@@ -183,7 +183,7 @@ def train_epoch(
                     fabric.backward(loss.total / group)
             sums = {name: value * portion.weight for name, value in values.items()}
             clips += count
-            losses = {name: losses.get(name, 0.0) + value for name, value in sums.items()}
+            losses = join_sums([losses, sums])
             if count:
                 position.count(clips=count, losses=sums, right=objective.count_right(logits, batch.labels))
         clips, losses = add_up(fabric, clips, losses)

@@ -64,8 +64,8 @@ class Position:
             right: how many of them were answered rightly, by figure.
         """
         self.clips += clips
-        self.losses = add_up([self.losses, losses])
-        self.right = add_up([self.right, right])
+        self.losses = join_sums([self.losses, losses])
+        self.right = join_sums([self.right, right])
 
     def end_epoch(self) -> None:
         """Count the epoch under way as done."""
@@ -83,12 +83,12 @@ def join_positions(positions: Sequence[Position], *, first: bool) -> Position:
     joined = replace(positions[0], clips=0, losses={}, right={})
     if first:
         joined.clips = sum(position.clips for position in positions)
-        joined.losses = add_up([position.losses for position in positions])
-        joined.right = add_up([position.right for position in positions])
+        joined.losses = join_sums([position.losses for position in positions])
+        joined.right = join_sums([position.right for position in positions])
     return joined
 
 
-def add_up(parts: Sequence[Mapping[str, Number]]) -> dict[str, Number]:
+def join_sums(parts: Sequence[Mapping[str, Number]]) -> dict[str, Number]:
     """Sums by name; where a name is missing it counts nothing."""
     total: dict[str, Number] = {}
     for part in parts:

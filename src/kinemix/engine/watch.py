@@ -20,7 +20,7 @@ from kinemix.engine.processes import do_first, gather
 from kinemix.engine.profiling import StepProfiler, plan_window
 from kinemix.engine.progress import ProgressBar
 from kinemix.engine.tracking.following import Followers
-from kinemix.engine.training_state import Position, add_up
+from kinemix.engine.training_state import Position, join_sums
 from kinemix.evaluate.complexity import measure_complexity
 from kinemix.evaluate.metrics import AnyMetrics
 from kinemix.evaluate.scores import Scores
@@ -245,8 +245,8 @@ class Watch:
         """Mean losses and accuracies over the epoch's clips, of all processes, in words."""
         parts = gather(self._fabric, position)
         clips = max(sum(part.clips for part in parts), 1)
-        losses = add_up([part.losses for part in parts])
-        right = add_up([part.right for part in parts])
+        losses = join_sums([part.losses for part in parts])
+        right = join_sums([part.right for part in parts])
         told = [f"{name.replace('_', ' ')} {total / clips:.4f}" for name, total in losses.items()]
         told += [f"training {name} {count / clips:.1%}" for name, count in right.items()]
         return "  ".join(told)

@@ -42,7 +42,8 @@ class WandbTracker(Tracker):
             project=known.get("project") or os.environ.get("WANDB_PROJECT", "kinemix"),
             name=None if known else os.environ.get("WANDB_NAME", opening.directory.name),
             resume="allow",
-            config={**opening.config, **({} if known else opening.count())},
+            # Sent again on resuming: a kill takes along what W&B had not written yet.
+            config={**opening.config, **opening.count()},
             allow_val_change=True,
             settings=wandb.Settings(
                 console="off",  # the terminal is the bar's
