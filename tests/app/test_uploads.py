@@ -253,7 +253,7 @@ def test_the_folder_goes_and_gradio_is_told_of_it_meanwhile(monkeypatch):
     monkeypatch.setenv(FOLDER_VARIABLE, "/somewhere")
     with Uploads() as uploads:
         assert os.environ[FOLDER_VARIABLE] == str(uploads.folder)
-        assert uploads.folder.stat().st_mode & 0o077 == 0, "nobody else may look into it"
+        assert uploads.folder.parent.stat().st_mode & 0o077 == 0, "nobody else may look into it"
         send_file(uploads)
         assert uploads.count_bytes() == 3
     assert not uploads.folder.exists()
@@ -262,3 +262,17 @@ def test_the_folder_goes_and_gradio_is_told_of_it_meanwhile(monkeypatch):
     with Uploads():
         pass
     assert FOLDER_VARIABLE not in os.environ
+
+
+def test_what_a_killed_server_left_goes_when_the_next_one_starts(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / "kinemix-app-killed"
+    (left / "files").mkdir(parents=True)
+    (left / "files" / "clip.mp4").touch()
+    (left / "lock").touch()  # the system has let go of it
+    being_made = tmp_path / "kinemix-app-new"
+    being_made.mkdir()
+    with Uploads() as alive, Uploads():
+        assert alive.folder.is_dir(), "the second server leaves the first one's folder"
+        assert not left.exists()
+    assert list(tmp_path.iterdir()) == [being_made]

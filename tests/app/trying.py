@@ -38,7 +38,7 @@ def run_app(service, monkeypatch, folder, *, examples=()) -> Iterator[Running]:
     thread.start()
     try:
         assert ready.wait(120)
-        (uploads,) = folder.iterdir()
+        (uploads,) = folder.glob("*/files")
         yield Running(describe_address(listening), uploads)
     finally:
         stops[0]()

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from filelock import FileLock, Timeout
+
 from kinemix.app.service import Limits
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -25,6 +27,9 @@ Asgi: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 FOLDER_VARIABLE = "GRADIO_TEMP_DIR"
 """Names the folder to gradio, which reads it when it is imported and later."""
+
+_PREFIX = "kinemix-app-"
+_LOCK_NAME = "lock"
 
 KEPT_SECONDS = 600
 """How long a file is kept that nobody asks about any more."""
@@ -39,11 +44,17 @@ _OTHER_BYTES = 2**20
 class Uploads:
     """The folder of what visitors send, in the system's folder for temporary files; it goes when it is left.
 
-    Two visitors who send the same clip share its file, so it is counted how often it came.
+    What a server left behind that was killed goes when the next one starts. Two visitors who send the same clip
+    share its file, so it is counted how often it came.
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="kinemix-app-")).resolve()
+        delete_abandoned()
+        self._home = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        self._alive = FileLock(self._home / _LOCK_NAME)
+        self._alive.acquire()
+        self.folder = self._home / "files"
+        self.folder.mkdir(mode=0o700)
         self._counts: Counter[Path] = Counter()
         self._lock = threading.Lock()
         self._before = os.environ.get(FOLDER_VARIABLE)
@@ -57,7 +68,8 @@ class Uploads:
             os.environ.pop(FOLDER_VARIABLE, None)
         else:
             os.environ[FOLDER_VARIABLE] = self._before
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._home, ignore_errors=True)
+        self._alive.release()
 
     def note(self, path: Path) -> None:
         """A file has come."""
@@ -109,6 +121,19 @@ class Uploads:
         path.unlink(missing_ok=True)
         with suppress(OSError):  # other files of the same content, under other names
             path.parent.rmdir()
+
+
+def delete_abandoned() -> None:
+    """Delete what killed servers have left in the system's folder for temporary files.
+
+    A server holds a lock for as long as it lives; a folder without one is being made.
+    """
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        lock = home / _LOCK_NAME
+        with suppress(OSError, Timeout):  # another user's, or in use
+            if lock.is_file():
+                with FileLock(lock, timeout=0):
+                    shutil.rmtree(home, ignore_errors=True)
 
 
 class Gate:
