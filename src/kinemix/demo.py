@@ -79,14 +79,14 @@ def run_demo(*, out: Path, models: Sequence[str] | None = None) -> dict[str, Out
     for model in networks.values():  # a mistyped name is told before minutes have gone by
         build_model(build_config(model, videos=out, out=out), num_classes=len(CLASSES), pretrained=False)
     console.print("[bold]1. Videos[/]  12 classes in 6 pairs; one of a pair is the other played backwards")
-    videos = _make_videos(out / "motion")
+    videos = make_videos(out / "motion")
     outcomes: dict[str, Outcome] = {}
     runs: dict[str, TestedRun] = {}
     for number, (title, model) in enumerate(networks.items(), start=2):
         console.print(f"[bold]{number}. Training[/]  {title}: kinemix train {videos} --model {model} ...")
         trained = train(build_config(model, videos=videos, out=out / "runs" / model))
         runs[title] = open_tested_run(trained, checkpoint="last", workers=1)
-        outcomes[title] = _sum_up(model, runs[title])
+        outcomes[title] = sum_up(model, runs[title])
     clip, answers = _predict(videos, out / "runs" / model)
     console.print(f"[bold]{number + 1}. Prediction[/]  kinemix predict {out}/runs/{model} {clip}")
     console.print("   " + ", ".join(f"{answer.label} {answer.score:.1%}" for answer in answers))
@@ -127,7 +127,8 @@ def build_config(model: str, *, videos: Path, out: Path) -> TrainConfig:
     )
 
 
-def _make_videos(folder: Path) -> Path:
+def make_videos(folder: Path) -> Path:
+    """The demo's set of ``motion`` easy, in ``folder``, which is returned; made before, it is left alone."""
     total = len(CLASSES) * (TRAIN_PER_CLASS + VAL_PER_CLASS)
     with CountBar("making videos", total=total) as bar:
         return make_motion(
@@ -139,7 +140,13 @@ def _make_videos(folder: Path) -> Path:
         )
 
 
-def _sum_up(model: str, run: TestedRun) -> Outcome:
+def sum_up(model: str, run: TestedRun) -> Outcome:
+    """What tests of a run on ``motion`` came to, forwards and reversed.
+
+    Args:
+        model: its name.
+        run: with the tests ``forward`` and ``reverse``.
+    """
     forward, backward = run.tests["forward"], run.tests["reverse"]
     pairs = {tuple(sorted(pair)) for pair in PAIRS.items()}
     same = forward.logits.argmax(axis=1) == backward.logits.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Every temporal module learns order from real video files; without one it cannot be learned."""
+"""Every temporal module and network learns order from real video files; without a module it cannot be learned."""
 
 import os
 from dataclasses import replace
@@ -9,6 +9,9 @@ import pytest
 
 from kinemix import demo
 from kinemix.config import TrainConfig
+from kinemix.engine.recipes import list_recipes, read_recipe_config
+from kinemix.engine.tested_run import open_tested_run
+from kinemix.engine.train import train
 from kinemix.temporal import shelf
 
 # The cut-down ResNet has room for one block of CTM, whose paths start at zero: at 24 epochs it is half-way.
@@ -43,3 +46,18 @@ def test_motion_easy(folder: Path, module: str, monkeypatch: pytest.MonkeyPatch)
     else:
         assert outcome.accuracy <= CHANCE
         assert outcome.unchanged_share == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("recipe", [r.name for r in list_recipes() if r.name.startswith("motion/")])
+def test_networks_of_the_papers(folder: Path, recipe: str) -> None:
+    config, out = read_recipe_config(recipe), folder / "runs" / recipe
+    videos = demo.make_videos(folder / "motion")
+    data = replace(config.data, source=str(videos), cache=str(folder / "frames"))
+    trained = train(
+        replace(config, data=data, out=str(out), resume=(out / "config.yaml").is_file()), quiet=True
+    )
+    outcome = demo.sum_up(config.model, open_tested_run(trained, checkpoint="last", workers=1))
+    assert outcome.accuracy >= 0.90
+    assert outcome.opposite_share >= 0.90

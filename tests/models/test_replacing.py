@@ -183,7 +183,9 @@ class Plain(nn.Module):
     ],
 )
 def test_what_is_more_than_a_convolution_is_not_replaced(conv: nn.Module) -> None:
-    with pytest.raises(ConfigError, match="cannot be replaced; use place='before'"):
+    with pytest.raises(
+        ConfigError, match=r"cannot be replaced.*placement={'at': 'convs', 'place': 'before'}"
+    ):
         temporalize(Plain(conv), Twin, num_frames=2, input_size=8)
 
 

@@ -164,9 +164,17 @@ def check_network(
     """Every parameter gets a gradient; as the identity, the logits are bit for bit the plain backbone's."""
     torch.manual_seed(0)
     size = ZOO[backbone]
-    model = kinemix.create_model(
-        f"{module}_{backbone}", num_classes=5, num_frames=2, input_size=size, placement=placement, **options
-    ).train()
+
+    def create(**where: object) -> VideoModel:
+        where |= options
+        return kinemix.create_model(
+            f"{module}_{backbone}", num_classes=5, num_frames=2, input_size=size, **where
+        ).train()
+
+    try:
+        model = create(placement=placement)
+    except ConfigError as error:
+        model = create(**follow_cure(error, module, placement))
     wake_(model.backbone)
     clips = torch.randn(2, 2, 3, size, size)
     nn.functional.cross_entropy(model(clips), torch.tensor([0, 1])).backward()
@@ -181,6 +189,17 @@ def check_network(
                     p.add_(torch.randn_like(p))
             assert not torch.equal(logits, model(clips)), "what is inserted must matter"
             assert torch.equal(logits, unplug_(model)(clips))
+
+
+def follow_cure(error: ConfigError, module: str, placement: str) -> dict[str, object]:
+    """What an error names instead: what replaces convolutions or is bound to one stage cannot go everywhere."""
+    insertion, message = shelf.get(module).placements[placement], str(error)
+    beside = {"at": insertion.at, "place": "before"}
+    if insertion.place == "instead" and message.endswith(f"placement={beside}"):
+        return {"placement": beside}
+    if insertion.stages is not None and re.search("^no place .* stages 1 to .* choose among these", message):
+        return {"placement": placement, "stages": [1]}
+    raise error
 
 
 def wake_(backbone: nn.Module) -> None:

@@ -71,7 +71,9 @@ def find_sites_in_trace(
             insertion,
             block,
             num_frames,
-            convolution=_describe_convolution(backbone.get_submodule(path), path, path in last.values())
+            convolution=_describe_convolution(
+                backbone.get_submodule(path), path, insertion, is_last=path in last.values()
+            )
             if insertion.place == "instead"
             else None,
         )
@@ -172,12 +174,13 @@ def _is_within(path: str, block: Block) -> bool:
     return f"{path}.".startswith(f"{block.path}.")
 
 
-def _describe_convolution(host: nn.Module, path: str, is_last: bool) -> Convolution:
+def _describe_convolution(host: nn.Module, path: str, insertion: Insertion, *, is_last: bool) -> Convolution:
     """What a module that stands in for a convolution has to know of it."""
+    beside = {"at": insertion.at, "place": "before"}
     if not isinstance(host, (nn.Conv2d, nn.Conv3d)):
         raise ConfigError(
             f"{path!r} is no convolution (it is a {type(host).__name__}), and only one can be replaced: "
-            "choose another module, or place='before'"
+            f"choose another module, or let it stand before with placement={beside}"
         )
     kind = nn.Conv2d if isinstance(host, nn.Conv2d) else nn.Conv3d
     computes_more = (
@@ -187,7 +190,7 @@ def _describe_convolution(host: nn.Module, path: str, is_last: bool) -> Convolut
         # A subclass may pad or normalise by itself; what stands in for it could not know.
         raise ConfigError(
             f"{path!r} ({type(host).__name__}) is more than torch's own convolution with a fixed padding by "
-            "zeros: it cannot be replaced; use place='before'"
+            f"zeros: it cannot be replaced; the module can stand before it with placement={beside}"
         )
     flat = isinstance(host, nn.Conv2d)
 
