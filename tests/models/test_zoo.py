@@ -5,6 +5,7 @@ runs one backbone of each family for real; the slow run takes the full grid.
 """
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -199,6 +200,8 @@ def follow_cure(error: ConfigError, module: str, placement: str) -> dict[str, ob
         return {"placement": beside}
     if insertion.stages is not None and re.search("^no place .* stages 1 to .* choose among these", message):
         return {"placement": placement, "stages": [1]}
+    if message.endswith("does not give one map N C H W: choose another module, or another place"):
+        return {"placement": replace(insertion, at="first_conv", place="before")}
     raise error
 
 
