@@ -68,3 +68,13 @@ def test_modules_over_the_plain_network(
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
     assert len(rows) == 2 * 2 * 5  # formats, passes, modules
     assert all(float(row[4]) == 1 for row in rows if row[2] == "plain")
+
+
+def test_doctor_and_decoding_alone(
+    videos: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run("doctor.py", videos, "--limit", "3", "--turns", "1", monkeypatch=monkeypatch)
+    figures = (
+        r"3 videos, 72 frames, medians of 1 turns: \d+\.\d videos/s, \d+\.\d\d of the speed of decoding alone"
+    )
+    assert re.fullmatch(figures, capsys.readouterr().out.splitlines()[-1])
