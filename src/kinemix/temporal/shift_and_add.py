@@ -217,7 +217,18 @@ class _Block:
 
     def add_weight_gradient_(self, out: Tensor, grad: Tensor, clip: Tensor, plan: TapPlan) -> None:
         for row, channels, here, there in self.pair(plan, grad, clip, sign=1):
-            out[row, channels] += (here * there).sum((0, 1, 3, 4), dtype=out.dtype)
+            out[row, channels] += _sum_products(here, there, dtype=out.dtype)
+
+
+def _sum_products(one: Tensor, other: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """The sum of ``one * other`` over all but the channels."""
+    if one.device.type != "cpu" or one.dtype != dtype:
+        return (one * other).sum((0, 1, 3, 4), dtype=dtype)
+    # Gathered in the map of one frame, which stays in the cache, and summed up once.
+    products = one[:, 0] * other[:, 0]
+    for frame in range(1, one.shape[1]):
+        products.addcmul_(one[:, frame], other[:, frame])
+    return products.sum((0, 2, 3))
 
 
 def _suits_products(clip: Tensor) -> bool:
