@@ -205,9 +205,8 @@ def test_tensorboard_after_a_kill_behind_a_validation(tmp_path, monkeypatch, aga
                 followers.note(log.write("val", iteration=step, epoch=1, loss=30.0))
     position = Position(iteration=3, epoch=0 if again else 1)
     now = time.time
-    monkeypatch.setattr(
-        time, "time", lambda: now() + 1
-    )  # TensorBoard orders files by the second in their names
+    # TensorBoard orders files by the second in their names.
+    monkeypatch.setattr(time, "time", lambda: now() + 1)
     with (
         Logbook(tmp_path, resume_at=position) as log,
         Followers(["tensorboard"], **options, resume_at=3) as followers,
