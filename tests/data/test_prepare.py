@@ -5,9 +5,9 @@ import json
 import os
 import signal
 import tarfile
-import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kinemix.atomic import write_atomically
 from kinemix.cli import main
 from kinemix.config import AugmentConfig, DataConfig, InputSpec, Protocol
 from kinemix.data._guarded import CAN_GUARD
@@ -25,7 +26,7 @@ from kinemix.data._shard import INDEX_SUFFIX, ROW
 from kinemix.data.annotations import Annotations, Sample
 from kinemix.data.loader import TrainLoader, build_test_loader, build_train_loader
 from kinemix.data.miniature import Studio, build_epic, encode
-from kinemix.data.prepare import run
+from kinemix.data.prepare import clip, run
 from kinemix.data.prepare.clip import Job, measure_psnr, prepare_clip
 from kinemix.data.prepare.journal import Journal
 from kinemix.data.prepare.manifest import read_rows
@@ -355,23 +356,47 @@ def test_a_hang_or_crash_costs_its_clip_alone(
     assert len(reasons) == 1  # the file that is no video
 
 
-@pytest.mark.skipif(not CAN_GUARD, reason="finds its children as Linux lists them")
-def test_a_killed_worker_changes_nothing(source: Path, tmp_path: Path) -> None:
-    def find_children() -> set[int]:
-        listed = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
-        return set(map(int, listed.split()))
-
+@pytest.mark.skipif(not CAN_GUARD, reason="what is patched here passes to forked processes alone")
+def test_killed_workers_change_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL before a clip is read, while its piece is written, and before its worker has answered."""
     _prepare(source, tmp_path / "whole", workers=1)
-    killed: list[int] = []
-    strangers = find_children()  # of other tests
+    deaths = tmp_path / "deaths"
+    deaths.mkdir()
 
-    def kill_one(done: int, _: int) -> None:
-        if done % 3 == 1:
-            killed.append(max(find_children() - strangers))
-            os.kill(killed[-1], signal.SIGKILL)
+    def die_once(key: str, moment: str) -> None:
+        if not (mark := deaths / f"{key} {moment}").exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    _prepare(source, tmp_path / "out", workers=2, progress=kill_one)
-    assert len(set(killed)) > 2
+    def write_or_die(path: Path, write: Callable[[Path], Any]) -> None:
+        def write_half(place: Path) -> None:
+            write(place)
+            os.truncate(place, place.stat().st_size // 2)
+            die_once(path.stem, f"writing {path.suffix}")
+            write(place)
+
+        write_atomically(path, write_half if int(path.stem) % 3 == 1 else write)
+
+    def harm(job: Job) -> dict[str, Any]:
+        dies_outside_writing = int(job.key) % 3 == 2
+        if dies_outside_writing:
+            die_once(job.key, "before")
+        made = prepare_clip(job)
+        if dies_outside_writing:
+            die_once(job.key, "after")
+        return made
+
+    monkeypatch.setattr(run, "prepare_clip", harm)
+    monkeypatch.setattr(clip, "write_atomically", write_or_die)
+    _prepare(source, tmp_path / "out", workers=2)
+    assert sorted(Counter(mark.name.split()[0] for mark in deaths.iterdir()).items()) == [
+        ("00000001", 2),
+        ("00000002", 2),
+        ("00000004", 2),
+        ("00000005", 2),
+        ("00000007", 2),
+        ("00000008", 2),
+    ]
     assert _read_bytes(tmp_path / "out") == _read_bytes(tmp_path / "whole")
 
 
