@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
+from legible import assert_no_overlap
 from matplotlib.text import Text
 
 from answers import draw_scores, make_scores
@@ -18,7 +18,7 @@ from kinemix.evaluate.compare import measure_agreement
 from kinemix.evaluate.order_sensitivity import measure_order
 from kinemix.evaluate.papers.points import list_points
 from kinemix.evaluate.scores import write_scores
-from kinemix.explain.axes import shorten_name
+from kinemix.explain.axes import shorten_names
 from kinemix.explain.compare import (
     TradeOff,
     compare_runs,
@@ -31,20 +31,6 @@ from kinemix.explain.compare import (
     plot_trade_off,
     write_comparison,
 )
-
-
-def assert_no_overlap(figure: Figure) -> None:
-    """No two names beside an axis, and no two remarks in a diagram, cover each other; none is cut off."""
-    figure.draw_without_rendering()
-    window = figure.bbox.padded(1)
-    for axes in figure.axes:
-        for texts in (axes.get_yticklabels(), axes.texts):
-            boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
-            for box in boxes:
-                assert window.contains(*box.min), axes.get_title()
-                assert window.contains(*box.max), axes.get_title()
-            for a, b in combinations([box.shrunk(0.9, 0.9) for box in boxes], 2):
-                assert not a.overlaps(b)
 
 
 @pytest.fixture(params=[4, 174])
@@ -87,7 +73,8 @@ def test_order_can_be_read_and_shows_the_opposite(pair) -> None:
     np.testing.assert_array_equal(data["forward"], data["reversed"])
     opposite = {name: forward.class_names[k ^ 1] for k, name in enumerate(forward.class_names)}
     shown = [label.get_text() for label in one.get_yticklabels()]
-    by_short = {shorten_name(name, 34): shorten_name(other, 26) for name, other in opposite.items()}
+    names, answers = shorten_names(opposite, 34), shorten_names(opposite, 26)
+    by_short = {names[name]: answers[other] for name, other in opposite.items()}
     assert [text.get_text() for text in two.texts] == [f"reversed: 100%\n{by_short[name]}" for name in shown]
 
 
@@ -97,7 +84,7 @@ def test_every_class_has_a_row_that_can_be_read(count: int) -> None:
     figure = plot_class_accuracies({"one": classes, "two": classes})
     assert_no_overlap(figure)
     names = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
-    assert sorted(names) == sorted(shorten_name(c.name, 36) for c in classes)
+    assert sorted(names) == sorted(shorten_names((c.name for c in classes), 36).values())
 
 
 def test_calibration_shows_the_bins(pair) -> None:

@@ -8,8 +8,11 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from legible import assert_no_overlap
 
+from kinemix.data.catalog.official import read_classes
 from kinemix.data.film import encode_film
+from kinemix.explain.axes import shorten_names
 from kinemix.explain.filmstrip import plot_filmstrip, spread_frames, wrap_label, wrap_path
 from kinemix.explain.heatmap import color_values, enlarge, overlay_heat
 from kinemix.explain.page import Page, render_png
@@ -106,3 +109,28 @@ def test_page_holds_pictures_and_films_in_one_file(tmp_path) -> None:  # type: i
     assert text.count("data:image/png;base64,") == 2
     assert text.count("data:video/mp4;base64,ZmlsbQ==") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
+def test_a_strip_of_small_pictures_has_room_for_its_captions() -> None:
+    frames = torch.zeros(8, 3, 4, 16, dtype=torch.uint8)
+    names = [
+        f"{way}: Pretending to put something on a surface\nTSN: Turning the camera {way}" for way in "abc"
+    ]
+    assert_no_overlap(plot_filmstrip(dict.fromkeys(names, frames)))
+
+
+@pytest.mark.parametrize("letters", [26, 34, 48])
+def test_shortened_names_stay_distinct_and_keep_what_differs(letters: int) -> None:
+    names = read_classes("something_something")
+    short = shorten_names(names, letters)
+    assert list(short) == list(names)
+    assert len(set(short.values())) == 174
+    assert all(written == name for name, written in short.items() if len(name) <= letters)
+    longer = [written for written in short.values() if len(written) > letters]
+    assert len(longer) <= (8 if letters == 26 else 0)
+    assert all(len(written) <= letters + 8 for written in longer)
+    for way in ("left", "right", "up", "down"):
+        turning = next(name for name in names if name.startswith("Turning the camera") and way in name)
+        assert way in short[turning]
+    assert shorten_names(["a" * 9, "b"], 5) == {"a" * 9: "aa…aa", "b": "b"}
+    assert shorten_names([], 5) == {}

@@ -133,6 +133,18 @@ def test_separation_equals_its_definition(blobs: tuple[np.ndarray, np.ndarray]) 
     assert found.chance == pytest.approx(np.mean([members[i] == members[j] for i, j in pairs]))
     assert found.silhouette == pytest.approx(np.mean(silhouettes), rel=1e-4)
     assert measure_separation(vectors, Groups(("a",), np.full(36, -1))) is None
+    assert measure_separation(vectors, Groups(tuple("abc"), np.array([0, 1, 2] + [-1] * 33))) is None
+
+
+def test_a_small_group_can_be_wholly_apart() -> None:
+    """Three videos have two neighbours to be alike, not five; one alone has none."""
+    places = np.array([0, 1, 2, 50, 51, 52, 53, 54, 55, 56, 90.0])
+    found = measure_separation(
+        places[:, None], Groups(("few", "many", "one"), np.array([0] * 3 + [1] * 7 + [2]))
+    )
+    assert found is not None
+    assert found.neighbours == 1
+    assert found.chance == pytest.approx((3 * 2 / 10 + 7 * 6 / 10) / 10)
 
 
 def test_few_classes_are_all_told_apart_and_of_many_the_largest() -> None:

@@ -1,7 +1,9 @@
 """Pictures show the numbers that they were given."""
 
 import numpy as np
+import pytest
 import torch
+from legible import assert_no_overlap
 
 from kinemix.explain.filmstrip import plot_filmstrip
 from kinemix.explain.page import Page
@@ -20,10 +22,21 @@ def test_confusion_shows_per_cent_of_each_class_in_the_asked_order() -> None:
     }  # fmt: skip
 
 
-def test_confusion_of_many_classes_has_no_names_that_would_overlap() -> None:
-    axes = plot_confusion(np.eye(174), [f"class {i}" for i in range(174)]).axes[0]
-    assert not axes.texts
-    assert not any("class" in label.get_text() for label in axes.get_xticklabels())
+@pytest.mark.parametrize("count", [4, 30, 174, pytest.param(400, marks=pytest.mark.slow), 500])
+def test_confusion_of_any_number_of_classes_can_be_read(count: int) -> None:
+    names = [f"Pretending to put something {i} onto something else" for i in range(count)]
+    figure = plot_confusion(np.eye(count), names, order=names[::-1])
+    assert_no_overlap(figure)
+    (axes,) = figure.axes
+    assert bool(axes.texts) == (count <= 20)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    if count <= 400:
+        assert len(set(labels)) == count
+        assert all(f" {i} " in label for i, label in zip(reversed(range(count)), labels, strict=True))
+    if 40 < count <= 400:
+        columns = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        numbers = {round(place): label.get_text() for place, label in columns}
+        assert all(labels[row].endswith(f"  {number}") for row, number in numbers.items())
 
 
 def test_curves_hold_every_epoch_and_only_validated_accuracies() -> None:

@@ -1,6 +1,8 @@
 """What the axes of all diagrams have in common, names that fit beside them, and texts that do not overlap."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Literal
 
 import numpy as np
@@ -30,6 +32,52 @@ def shorten_name(name: str, letters: int) -> str:
         return name
     head = (letters - 1) // 2
     return f"{name[:head].rstrip()}…{name[head + 1 - letters :].lstrip()}"
+
+
+def shorten_names(names: Iterable[str], letters: int) -> dict[str, str]:
+    """Names in so many letters that stay distinct: of those that would read alike, the words that differ are kept.
+
+    Returns:
+        name -> what is written; longer than asked only where nothing shorter tells names apart.
+    """
+    names = list(dict.fromkeys(names))
+    alike = defaultdict[str, list[str]](list)
+    for name in names:
+        alike[shorten_name(name, letters)].append(name)
+    written = {group[0]: short for short, group in alike.items() if len(group) == 1}
+    for group in (group for group in alike.values() if len(group) > 1):
+        room = letters
+        while len({*(told := _tell_apart(group, room)), *written.values()}) < len(group) + len(written):
+            room += 4
+        written |= dict(zip(group, told, strict=True))
+    return {name: written[name] for name in names}
+
+
+def _tell_apart(names: Sequence[str], letters: int) -> list[str]:
+    """Of names that begin and end alike: some of the beginning, the words that differ, and some of the end."""
+    words = [name.split(" ") for name in names]
+    begin = _count_common(words)
+    end = min(_count_common([w[::-1] for w in words]), min(map(len, words)) - begin)
+    told = []
+    for name, w in zip(names, words, strict=True):
+        head, middle, foot = (
+            " ".join(part) for part in (w[:begin], w[begin : len(w) - end], w[len(w) - end :])
+        )
+        room = letters - len(middle) - 2
+        if len(name) <= letters or room < 8:
+            told.append(shorten_name(name, letters))
+            continue
+        half = max(room // 2, room - len(foot))
+        head = head if len(head) <= half else f"{head[: half - 1].rstrip()}…"
+        rest = room - len(head)
+        foot = foot if len(foot) <= rest else f"…{foot[len(foot) - rest + 1 :].lstrip()}"
+        told.append(" ".join(part for part in (head, middle, foot) if part))
+    return told
+
+
+def _count_common(rows: Sequence[Sequence[str]]) -> int:
+    """How many elements all rows begin with."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
 
 
 def place_labels_(

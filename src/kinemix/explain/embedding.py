@@ -20,6 +20,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
 from kinemix.errors import ConfigError, KinemixError
+from kinemix.explain.axes import shorten_names
 from kinemix.explain.filmstrip import wrap_label
 from kinemix.explain.groups import Groups
 from kinemix.explain.palette import OTHERS, pick_styles
@@ -32,6 +33,7 @@ _COMPONENTS = 50
 """Principal components that t-SNE starts from, as its authors advise."""
 
 _NEIGHBOURS = 5
+_NAME_LETTERS = 72
 
 
 def project_features(
@@ -95,7 +97,8 @@ class Separation:
     """How well groups stand apart in the features themselves.
 
     Attributes:
-        neighbours: share of a video's five nearest neighbours that are of its group, averaged over videos.
+        neighbours: share of a video's nearest neighbours that are of its group, averaged over the videos that are
+            not alone in theirs; five of them, or as many as there are others of the group.
         chance: the same if neighbours were drawn at random.
         silhouette: mean silhouette, -1 to 1: how much nearer the own group is than the next; ``None`` where
             fewer than two groups have a video.
@@ -107,19 +110,22 @@ class Separation:
 
 
 def measure_separation(vectors: Matrix, groups: Groups) -> Separation | None:
-    """The separation of the grouped videos, by Euclidean distance; ``None`` for fewer than two of them."""
+    """The separation of the grouped videos, by Euclidean distance; ``None`` where no two are of one group."""
     kept = groups.members >= 0
     vectors, members = vectors[kept], groups.members[kept]
-    if len(members) < 2:
+    sizes = np.bincount(members)
+    others = sizes[members] - 1
+    if not others.any():
         return None
-    count = min(_NEIGHBOURS, len(members) - 1)
+    count = min(_NEIGHBOURS, int(others.max()))
     # Without an argument, no video is its own neighbour, even if another has the same features.
     nearest = NearestNeighbors(n_neighbors=count).fit(vectors).kneighbors(return_distance=False)
-    sizes = np.bincount(members)
-    chance = float((sizes * (sizes - 1)).sum() / (len(members) * (len(members) - 1)))
+    asked = np.minimum(others, count)
+    alike = ((members[nearest] == members[:, None]) & (np.arange(count) < asked[:, None])).sum(axis=1)
+    chance = float(others.sum() / ((len(members) - 1) * (others > 0).sum()))
     apart = 2 <= (sizes > 0).sum() < len(members)
     return Separation(
-        float((members[nearest] == members[:, None]).mean()),
+        float((alike[others > 0] / asked[others > 0]).mean()),
         chance,
         float(silhouette_score(vectors, members)) if apart else None,
     )
@@ -182,8 +188,9 @@ def _add_legend(figure: Figure, groups: Groups) -> None:
         "markeredgecolor": "white",
         "markeredgewidth": 0.3,
     }
+    names = shorten_names(groups.names, _NAME_LETTERS)
     handles = [
-        Line2D([], [], color=style.color, marker=style.marker, label=wrap_label(name, 26, 3), **look)
+        Line2D([], [], color=style.color, marker=style.marker, label=wrap_label(names[name], 26), **look)
         for name, style in zip(groups.names, pick_styles(len(groups.names)), strict=True)
     ]
     if (groups.members < 0).any():

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kinemix.evaluate.evaluator import score_classes, score_each_view
-from kinemix.explain.axes import clean_axes_
+from kinemix.explain.axes import clean_axes_, shorten_names
 from kinemix.explain.filmstrip import spread_frames, wrap_label
 from kinemix.explain.last_map import DoesNotApplyError, find_last_map
 from kinemix.explain.palette import COLORS, SOFT_INK
@@ -25,6 +25,7 @@ NUM_SHUFFLES = 8
 _ORDERS = {"forward": COLORS[0], "reversed": COLORS[1], "shuffled": COLORS[2]}
 _SHOWN_FRAMES = 16
 _SHOWN_CLASSES = 5
+_NAME_LETTERS = 64
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,10 @@ def _draw_orders(axes: Axes, evidence: Evidence, space: LabelSpace, label: int) 
             axes.plot(
                 values[:, shown].numpy().T, places, ".", color="0.1", markersize=3, clip_on=False, zorder=3
             )
-    axes.set_yticks(range(len(shown)), [wrap_label(space.class_names[k], 20, 3) for k in shown], fontsize=8)
+    names = shorten_names(space.class_names, _NAME_LETTERS)
+    axes.set_yticks(
+        range(len(shown)), [wrap_label(names[space.class_names[k]], 20, 4) for k in shown], fontsize=8
+    )
     axes.set(xlim=(0, 1.0), xlabel="score")
     axes.invert_yaxis()
     clean_axes_(axes)

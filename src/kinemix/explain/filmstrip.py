@@ -10,8 +10,8 @@ from torch import Tensor
 _COLUMNS = 8
 _FRAME_INCHES = 1.15
 _CAPTION_INCHES = 1.4
-_CAPTION_LETTERS = 22
-"""Letters of a caption's line, at its size in the inches that it has."""
+_CAPTION_LETTERS, _LINE_INCHES = 22, 0.165
+"""Letters of a caption's line, at its size in the inches that it has, and the height of a line."""
 
 
 def plot_filmstrip(
@@ -33,7 +33,11 @@ def plot_filmstrip(
     num_frames = min(num_frames or longest, longest)
     bands = -(-num_frames // _COLUMNS)
     columns = -(-num_frames // bands)
-    heights = [_FRAME_INCHES * frames.shape[2] / frames.shape[3] for frames in videos.values()] * bands
+    captions = [wrap_label(caption) for caption in videos]
+    heights = [
+        max(_FRAME_INCHES * frames.shape[2] / frames.shape[3], _LINE_INCHES * (caption.count("\n") + 1))
+        for caption, frames in zip(captions, videos.values(), strict=True)
+    ] * bands
     extra = (0.3 if title else 0.0) + (0.2 * bands if headings else 0.0)
     figure = Figure(
         figsize=(_FRAME_INCHES * columns + _CAPTION_INCHES, sum(heights) + extra), layout="constrained"
@@ -42,14 +46,14 @@ def plot_filmstrip(
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    for number, (caption, frames) in enumerate(videos.items()):
+    for number, (caption, frames) in enumerate(zip(captions, videos.values(), strict=True)):
         rows = grid[number :: len(videos)]
         for axes, index in zip(rows.flat, spread_frames(len(frames), num_frames), strict=False):
             axes.imshow(frames[index].permute(1, 2, 0).numpy())
             if headings is not None and number == 0:
                 axes.set_title(headings[index], fontsize=8)
         for row in rows:
-            row[0].set_ylabel(wrap_label(caption), rotation=0, ha="right", va="center", fontsize=9)
+            row[0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=9)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure

@@ -27,9 +27,11 @@ body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
+th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
 th:first-child, td:first-child { text-align: left; }
-.short { white-space: nowrap; } td.long { min-width: 16rem; text-align: left; }
+.short { white-space: nowrap; }
+td.short:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 10.5rem; }
+td.long { min-width: 16rem; text-align: left; }
 thead th { background: var(--soft); }
 img, video { max-width: 100%; height: auto; border-radius: 4px; }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem; } .pair figure { flex: 1 1 20rem; margin: 0; }

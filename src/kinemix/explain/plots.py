@@ -6,10 +6,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kinemix.explain.axes import shorten_names
 from kinemix.explain.palette import COLORS, SHARES
 
-_MAX_LABELLED_CLASSES = 40
-"""With more classes than this a matrix is drawn without names: they would overlap."""
+_MAX_NAMED_BELOW, _MAX_NAMED = 40, 400
+"""Classes up to which a matrix has their names below and beside it; with more they stand beside it alone, numbered
+like the columns; with still more there are numbers alone."""
+
+_NAME_LETTERS = 36
+_FEW_POINTS = 15
 
 
 def plot_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], *, chance: float | None = None) -> Figure:
@@ -29,6 +34,8 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], *, chance: fl
         accuracy_axes.plot(
             [record["epoch"] for record in validated],
             [100 * record["val_top1"] for record in validated],
+            marker="o" if len(validated) < _FEW_POINTS else None,  # of a single point there is no line
+            markersize=4,
             color=color,
             label=name,
         )
@@ -65,16 +72,26 @@ def plot_confusion(
         matrix, class_names = matrix[np.ix_(places, places)], order
     shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     num_classes = len(class_names)
-    side = min(9.0, 2.2 + 0.3 * num_classes)
-    figure = Figure(figsize=(side, side), layout="constrained")
+    side = 2.2 + 0.3 * num_classes
+    width, height = (side, side) if num_classes <= 20 else (9.0, 9.0)
+    if num_classes > _MAX_NAMED_BELOW:  # each class has the height of a small letter
+        height = max(height, 1.2 + 0.092 * min(num_classes, _MAX_NAMED))
+        width = height + 2.2
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap=SHARES, vmin=0, vmax=100)
     axes.set_title(title, fontsize=10)
-    axes.set(xlabel="answer", ylabel="true class")
-    if num_classes > _MAX_LABELLED_CLASSES:
+    axes.set(xlabel="answer", ylabel="true class", anchor="E")  # room that is left over goes to the names
+    names = list(shorten_names(class_names, _NAME_LETTERS).values())
+    if num_classes > _MAX_NAMED:
         return figure
-    axes.set_xticks(range(num_classes), class_names, rotation=90, fontsize=8)
-    axes.set_yticks(range(num_classes), class_names, fontsize=8)
+    if num_classes > _MAX_NAMED_BELOW:
+        axes.set_yticks(range(num_classes), [f"{name}  {n}" for n, name in enumerate(names, 1)], fontsize=5.5)
+        numbers = range(5, num_classes + 1, 5)
+        axes.set_xticks([n - 1 for n in numbers], [str(n) for n in numbers], rotation=90, fontsize=5.5)
+        return figure
+    axes.set_xticks(range(num_classes), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(num_classes), names, fontsize=8)
     if num_classes <= 20:
         for row, column in np.argwhere(shares >= 0.5):
             share = shares[row, column]

@@ -6,9 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from kinemix.evaluate.compare import Agreement
-from kinemix.explain.axes import shorten_name
+from kinemix.explain.axes import shorten_names
 from kinemix.explain.palette import COLORS, OTHERS
 
+_NETWORK_LETTERS = 28
 _PARTS = (
     ("both_right", "both right", COLORS[0], "white"),
     ("only_first", "only the first", COLORS[5], "black"),
@@ -41,7 +42,8 @@ def plot_agreement(pairs: Mapping[tuple[str, str], Agreement]) -> Figure:
             f"{agreement.share:.0%} alike", (1.01, place), xycoords=("axes fraction", "data"),
             va="center", fontsize=8, annotation_clip=False,
         )  # fmt: skip
-    labels = [f"{shorten_name(first, 28)}\n{shorten_name(second, 28)}" for first, second in pairs]
+    names = shorten_names((name for pair in pairs for name in pair), _NETWORK_LETTERS)
+    labels = [f"{names[first]}\n{names[second]}" for first, second in pairs]
     axes.set_yticks(range(len(pairs)), labels, fontsize=8)
     axes.set(xlim=(0, 100), xlabel="samples, %")
     axes.invert_yaxis()

@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kinemix.evaluate.calibration import Calibration
-from kinemix.explain.axes import clean_axes_, shorten_name
+from kinemix.explain.axes import clean_axes_, shorten_names
 from kinemix.explain.palette import COLORS, OTHERS, SOFT_INK
 
 _IN_A_ROW = 3
+_NETWORK_LETTERS = 34
 
 
 def plot_calibration(networks: Mapping[str, Calibration]) -> Figure:
@@ -23,9 +24,10 @@ def plot_calibration(networks: Mapping[str, Calibration]) -> Figure:
     rows = -(-len(networks) // columns)
     figure = Figure(figsize=(3.3 * columns + 0.4, 4.2 * rows + 0.4), layout="constrained")
     grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, 1] * rows)
+    titles = shorten_names(networks, _NETWORK_LETTERS)
     for number, (name, calibration) in enumerate(networks.items()):
         row, column = divmod(number, columns)
-        _draw_reliability(grid[2 * row, column], name, calibration, first=column == 0)
+        _draw_reliability(grid[2 * row, column], titles[name], calibration, first=column == 0)
         _draw_counts(grid[2 * row + 1, column], calibration, first=column == 0)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
@@ -52,7 +54,7 @@ def _draw_reliability(axes: Axes, name: str, calibration: Calibration, *, first:
         axes.set_ylabel("right, %")
     accuracy_of_all = np.nansum(calibration.accuracy * calibration.counts) / calibration.counts.sum()
     axes.set_title(
-        f"{shorten_name(name, 34)}\nexpected calibration error {calibration.error:.1%}\n"
+        f"{name}\nexpected calibration error {calibration.error:.1%}\n"
         f"confidence {calibration.mean_confidence:.1%}, right {accuracy_of_all:.1%}",
         fontsize=9,
         loc="left",

@@ -1,6 +1,6 @@
 """Which classes another network answers better and which worse, and what they were, or are, taken for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -11,14 +11,12 @@ from torch import Tensor
 from kinemix.engine.tested_run import TestedVideos
 from kinemix.evaluate.class_changes import ClassChange, rank_changes
 from kinemix.evaluate.scores import Scores
-from kinemix.explain.axes import clean_axes_, shorten_name
+from kinemix.explain.axes import clean_axes_, shorten_names
 from kinemix.explain.filmstrip import plot_filmstrip, spread_frames
 from kinemix.explain.palette import COLORS, SOFT_INK
 
 _GAINED, _LOST = COLORS[0], COLORS[1]
-_NAME_LETTERS = 58
-_CAPTION_LETTERS = 42
-"""Of each line of a caption: two lines beside a strip."""
+_NAME_LETTERS, _NETWORK_LETTERS = 48, 30
 
 _FRAMES = 8
 
@@ -50,8 +48,9 @@ def plot_changes(changes: Sequence[ClassChange], *, first: str, second: str, mos
     heights = [len(group) + 1.0 for _, group, _ in groups]
     figure = Figure(figsize=(10.0, 0.44 * sum(heights) + 0.9), layout="constrained")
     panels = figure.subplots(len(groups), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
+    names = shorten_names((change.name for change in changes), _NAME_LETTERS)
     for axes, (title, group, taken) in zip(panels, groups, strict=True):
-        _draw_group(axes, group, title=title, taken=taken)
+        _draw_group(axes, group, [_label(change, names, taken) for change in group], title=title)
     shown = [change for _, group, _ in groups for change in group]
     widest = max(max(len(c.corrected), len(c.lost)) for c in shown)
     # Room for the remark on the right; on the left only as much as the bars need.
@@ -60,19 +59,18 @@ def plot_changes(changes: Sequence[ClassChange], *, first: str, second: str, mos
     panels[-1].xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     panels[-1].set_xlabel("samples")
     handles, labels = panels[0].get_legend_handles_labels()
-    labels = [
-        label.format(first=shorten_name(first, 30), second=shorten_name(second, 30)) for label in labels
-    ]
+    written = shorten_names((first, second), _NETWORK_LETTERS)
+    labels = [label.format(first=written[first], second=written[second]) for label in labels]
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
-def _draw_group(axes: Axes, group: Sequence[ClassChange], *, title: str, taken: str) -> None:
+def _draw_group(axes: Axes, group: Sequence[ClassChange], labels: Sequence[str], *, title: str) -> None:
     places = range(len(group))
     axes.barh(places, [len(c.corrected) for c in group], 0.62, color=_GAINED, label="only {second} is right")
     axes.barh(places, [-len(c.lost) for c in group], 0.62, color=_LOST, label="only {first} is right")
     axes.axvline(0, color="0.2", linewidth=0.8)
-    axes.set_yticks(places, [_name(c, taken) for c in group])
+    axes.set_yticks(places, labels)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_ylim(-0.6, len(group) - 0.4)
     axes.invert_yaxis()
@@ -87,12 +85,10 @@ def _draw_group(axes: Axes, group: Sequence[ClassChange], *, title: str, taken: 
         )  # fmt: skip
 
 
-def _name(change: ClassChange, taken: str) -> str:
+def _label(change: ClassChange, names: Mapping[str, str], taken: str) -> str:
     mistake = change.was_taken_for if change.gain > 0 else change.is_taken_for
-    name = shorten_name(change.name, _NAME_LETTERS)
-    if mistake is None:
-        return name
-    return f"{name}\n{taken} {shorten_name(mistake.answer, _NAME_LETTERS - 16)} ({mistake.count})"
+    name = names[change.name]
+    return name if mistake is None else f"{name}\n{taken} {names[mistake.answer]} ({mistake.count})"
 
 
 def plot_changed_clips(
@@ -117,13 +113,13 @@ def plot_changed_clips(
     rows = [change.corrected[0] for change in improved] + [change.lost[0] for change in worsened]
     if not rows:
         return None
+    written = shorten_names(first.class_names, _NAME_LETTERS)
     strips: dict[str, Tensor] = {}
     for row in rows:
-        lines = [first.class_names[first.labels[row]]]
+        lines = [written[first.class_names[first.labels[row]]]]
         for name, scores in zip(names, (first, second), strict=True):
-            lines.append(f"{name}: {scores.class_names[int(scores.logits[row].argmax())]}")
-        caption = "\n".join(shorten_name(line, _CAPTION_LETTERS) for line in lines)
-        strips[caption] = read_strip(videos, first.ids[row])
+            lines.append(f"{name}: {written[scores.class_names[int(scores.logits[row].argmax())]]}")
+        strips["\n".join(lines)] = read_strip(videos, first.ids[row])
     return plot_filmstrip(strips, num_frames=_FRAMES)
 
 

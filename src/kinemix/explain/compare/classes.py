@@ -6,12 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kinemix.evaluate.metrics import ClassAccuracy
-from kinemix.explain.axes import clean_axes_, shorten_name
+from kinemix.explain.axes import clean_axes_, shorten_names
 from kinemix.explain.palette import OTHERS, pick_styles
 
 _ROWS, _MOST_COLUMNS = 44, 5
 _ROW_INCHES, _COLUMN_INCHES = 0.2, 3.5
-_NAME_LETTERS = 36
+_NAME_LETTERS, _NETWORK_LETTERS = 36, 40
 
 
 def plot_class_accuracies(networks: Mapping[str, Sequence[ClassAccuracy]]) -> Figure:
@@ -31,15 +31,18 @@ def plot_class_accuracies(networks: Mapping[str, Sequence[ClassAccuracy]]) -> Fi
         figsize=(max(7.0, _COLUMN_INCHES * columns + 0.3), _ROW_INCHES * rows + 1.2), layout="constrained"
     )
     panels = figure.subplots(1, columns, squeeze=False)[0]
+    labels = shorten_names(names, _NAME_LETTERS)
+    told = {short: tables[network] for network, short in shorten_names(tables, _NETWORK_LETTERS).items()}
     for number, axes in enumerate(panels):
-        _draw(axes, tables, names[number * rows : (number + 1) * rows], rows)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+        _draw(axes, told, {n: labels[n] for n in names[number * rows : (number + 1) * rows]}, rows)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=9
+    )
     return figure
 
 
 def _draw(
-    axes: Axes, tables: Mapping[str, Mapping[str, float | None]], names: Sequence[str], rows: int
+    axes: Axes, tables: Mapping[str, Mapping[str, float | None]], names: Mapping[str, str], rows: int
 ) -> None:
     lowest = [min(_of(table, name) for table in tables.values()) for name in names]
     highest = [max(_of(table, name) for table in tables.values()) for name in names]
@@ -49,9 +52,9 @@ def _draw(
     for (network, table), style, size in zip(tables.items(), pick_styles(len(tables)), sizes, strict=True):
         axes.plot(
             [_of(table, name) for name in names], range(len(names)), style.marker,
-            color=style.color, markersize=size, label=shorten_name(network, 40), clip_on=False, zorder=3,
+            color=style.color, markersize=size, label=network, clip_on=False, zorder=3,
         )  # fmt: skip
-    axes.set_yticks(range(len(names)), [shorten_name(name, _NAME_LETTERS) for name in names])
+    axes.set_yticks(range(len(names)), list(names.values()))
     axes.set(xlim=(0, 100), ylim=(rows - 0.4, -0.6), xlabel="right, %")
     clean_axes_(axes)
     axes.tick_params(axis="y", labelsize=7, length=0, pad=6)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kinemix.evaluate.order_sensitivity import ClassOrder, OrderSensitivity
-from kinemix.explain.axes import clean_axes_, shorten_name
+from kinemix.explain.axes import clean_axes_, shorten_names
 from kinemix.explain.palette import COLORS, MARKERS, SOFT_INK
 
 _STYLES = {
@@ -19,7 +19,8 @@ _MOST, _LEAST = 18, 6
 _ALL = 30
 """Classes up to which all are shown; beyond, those that need time most and least."""
 
-_ROW_INCHES, _PANEL_INCHES, _NAME_LETTERS = 0.4, 3.9, 34
+_ROW_INCHES, _PANEL_INCHES = 0.4, 3.9
+_NAME_LETTERS, _ANSWER_LETTERS, _NETWORK_LETTERS = 34, 26, 40
 
 
 def plot_order(networks: Mapping[str, OrderSensitivity]) -> Figure:
@@ -34,10 +35,12 @@ def plot_order(networks: Mapping[str, OrderSensitivity]) -> Figure:
     height = _ROW_INCHES * (len(shown) + (0.7 if gap else 0)) + 1.5
     figure = Figure(figsize=(2.1 + _PANEL_INCHES * len(networks), height), layout="constrained")
     panels = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    titles = shorten_names(networks, _NETWORK_LETTERS)
     for axes, (name, order) in zip(panels, networks.items(), strict=True):
-        _draw(axes, name, order, shown, gap)
+        _draw(axes, titles[name], order, shown, gap)
     places = [_place(row, gap) for row in range(len(shown))]
-    panels[0].set_yticks(places, [shorten_name(name, _NAME_LETTERS) for name in shown], fontsize=8)
+    names = shorten_names((c.name for order in networks.values() for c in order.classes), _NAME_LETTERS)
+    panels[0].set_yticks(places, [names[name] for name in shown], fontsize=8)
     panels[0].set_ylim(places[-1] + 0.55, -0.55)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -79,10 +82,12 @@ def _draw(axes: Axes, name: str, order: OrderSensitivity, shown: Sequence[str], 
             [place + offset for place, _ in rows],
             marker, color=color, markersize=4.5, label=label, clip_on=False, zorder=3,
         )  # fmt: skip
+    answers = shorten_names((c.reversed_answer for c in order.classes), _ANSWER_LETTERS)
     for place, c in rows:
         axes.annotate(
-            _tell_answer(c), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=7,
-            color="0.1" if c.reversed_answer != c.name else SOFT_INK, annotation_clip=False,
+            _tell_answer(c, answers[c.reversed_answer]), (1.02, place), xycoords=("axes fraction", "data"),
+            va="center", fontsize=7, color="0.1" if c.reversed_answer != c.name else SOFT_INK,
+            annotation_clip=False,
         )  # fmt: skip
     if gap is not None:
         axes.axhline(gap - 0.15, color="0.6", linestyle=(0, (1, 3)), linewidth=1)
@@ -92,9 +97,8 @@ def _draw(axes: Axes, name: str, order: OrderSensitivity, shown: Sequence[str], 
     axes.tick_params(axis="y", length=0)
 
 
-def _tell_answer(c: ClassOrder) -> str:
-    answer = "itself" if c.reversed_answer == c.name else shorten_name(c.reversed_answer, 26)
-    return f"reversed: {c.reversed_share:.0%}\n{answer}"
+def _tell_answer(c: ClassOrder, answer: str) -> str:
+    return f"reversed: {c.reversed_share:.0%}\n{'itself' if c.reversed_answer == c.name else answer}"
 
 
 def _tell_network(name: str, order: OrderSensitivity) -> str:
@@ -102,4 +106,4 @@ def _tell_network(name: str, order: OrderSensitivity) -> str:
     told = [f"{_STYLES[kind][0]} {order.accuracy[kind]:.0%}" for kind in kinds]
     figures = "\n".join(", ".join(told[first : first + 2]) for first in range(0, len(told), 2))
     unchanged = f"{order.unchanged['reverse']:.0%} of the answers stay when reversed"
-    return f"{shorten_name(name, 40)}\n{figures}\n{unchanged}"
+    return f"{name}\n{figures}\n{unchanged}"

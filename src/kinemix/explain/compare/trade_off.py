@@ -10,12 +10,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from kinemix.evaluate.papers.points import Point
-from kinemix.explain.axes import clean_axes_, place_labels_, shorten_name
+from kinemix.explain.axes import clean_axes_, place_labels_, shorten_name, shorten_names
 from kinemix.explain.palette import COLORS, SOFT_INK
 
 _MOST_AREA, _LEAST_AREA, _UNKNOWN_AREA = 700.0, 14.0, 22.0
 """Of bubbles, in square points."""
 
+_NETWORK_LETTERS = 30
 _NARROWEST = 8.0
 """Least ratio of the ends of the axis of costs."""
 
@@ -80,7 +81,8 @@ def plot_trade_off(
     for axes in panels:
         _scale_axes_(axes, cost_label)
     _draw_sizes(panels[-1], scale)
-    own = [(n.cost, 100 * n.accuracy, shorten_name(n.name, 30)) for n in networks]
+    written = shorten_names((n.name for n in networks), _NETWORK_LETTERS)
+    own = [(n.cost, 100 * n.accuracy, written[n.name]) for n in networks]
     radius = np.sqrt(max(_area(n.parameters, scale) for n in networks) / np.pi)
     names = place_labels_(panels[0], own, size=9, radius=radius)
     numbers = [(p.macs / 1e9, 100 * p.accuracy, str(n)) for n, p in enumerate(published, start=1)]
