@@ -70,9 +70,9 @@ def plot_chosen_frames(
     axes = figure.subplots(3, 1, height_ratios=(strip, rows, 1.2))
     for index in range(num_frames):
         box = (index + 0.03, index + 0.97, 0.0, 0.94 * frames.shape[2] / frames.shape[3])
-        axes[0].imshow(frames[index].permute(1, 2, 0).numpy(), extent=box)
+        # As wide as the diagrams below, whatever the height: each frame stands above its column.
+        axes[0].imshow(frames[index].permute(1, 2, 0).numpy(), extent=box, aspect="auto")
     axes[0].set(xlim=(0, num_frames), ylim=(0, frames.shape[2] / frames.shape[3]))
-    axes[0].set_anchor("S")
     axes[0].axis("off")
     _draw_rows(axes[1], shown, num_frames)
     if step > 1:
