@@ -193,7 +193,7 @@ def test_list_and_filters(capsys):
     )
     assert {e["dataset"] for e in listed("--paper", "ctm", "--dataset", "HMDB51")} == {"hmdb51"}
     verified = listed("--status", "verified here")
-    networks = ("gsm_bn_inception", "gsm_inception_v3", "r2plus1d", "r3d", "x3d_s")
+    networks = ("gsm_bn_inception", "gsm_inception_v3", "mtnet_s", "r2plus1d", "r3d", "x3d_s")
     assert [e["recipe"] for e in verified] == [*(f"motion/{name}" for name in networks), "small_gestures"]
     assert all("not built here" in e["status"] for e in listed("--status", "a network of others"))
     assert main(["recipes", "list", "--paper", "gsm"]) == 0
