@@ -52,11 +52,12 @@ def test_explain_writes_pictures_films_arrays_and_a_page(
 
 
 def test_one_class_and_some_methods_can_be_asked_for(
-    trained: Trained, save_run: SaveRun, clip: Path, tmp_path: Path
+    trained: Trained, save_run: SaveRun, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = save_run("mst", trained())
-    words = ["explain", str(run), str(clip), "--label", "vanish", "--methods", "grad_cam", "kernels"]
+    words = ["explain", str(run), str(clip), "--label", "vanish", "--methods", "grad_cam", "kernels", "gates"]
     assert main([*words, "--form", "pictures"]) == 0
+    assert "gates: does not apply: the network has no gate planes" in capsys.readouterr().err
     out = run / "explain"
     assert {path.name for path in out.rglob("*") if path.is_file()} == {
         "grad_cam.png", "grad_cam.mp4", "arrays.npz", "kernels.png", "weights.npz",

@@ -69,6 +69,8 @@ def run_explain(words: list[str]) -> int:
             bar.advance(1)
     if len(failed) < len(given.VIDEOS):
         print(writer.finish())
+    for method, reason in writer.left_out.items():
+        print(f"{method}: {reason}", file=sys.stderr)
     for reason in failed:
         print(f"kinemix: error: {' '.join(reason.split())}", file=sys.stderr)
     return UNREADABLE if failed else 0

@@ -135,6 +135,9 @@ class ExplanationWriter:
         networks: what is explained, and what stands beside it.
         methods: names; by default all that apply.
         form: ``pictures`` for the folders, ``page`` for the page, or both.
+
+    Attributes:
+        left_out: name of each method that was asked for and does not apply -> why.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class ExplanationWriter:
         form: Form = "all",
     ) -> None:
         self.out, self.form, self.methods = out, form, methods
+        self.left_out: dict[str, str] = {}
         self._network = networks[0]
         self._names: set[str] = set()
         self._page = Page(f"What {self._network.title} sees")
@@ -200,6 +204,8 @@ class ExplanationWriter:
             self._page.add_film(part.film, "The same as a film.")
         for remark in part.remarks:
             self._page.add_text(remark)
+        if part.figure is None and self.methods is not None:
+            self.left_out[part.name] = " ".join(part.remarks)
 
     def _name_folder(self, title: str) -> str:
         """A name for the video's folder that no other video has taken."""

@@ -97,7 +97,7 @@ class _Listener:
 
     def __init__(self, model: VideoModel, layers: Sequence[str]) -> None:
         self._model, self._seen, self._handles = model, {}, []  # type: ignore[var-annotated]
-        modules = dict(model.backbone.named_modules())
+        modules = {name: module for name, module in model.backbone.named_modules() if name}
         for layer in layers:
             if layer != FEATURES and layer not in modules:
                 raise ConfigError(f"the network has no layer {layer!r}: {did_you_mean(layer, modules)}")
