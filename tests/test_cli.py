@@ -594,3 +594,8 @@ def test_a_run_does_not_move_into_somebody_elses_folder(refuse, motion, tmp_path
     before = sorted(videos.rglob("*"))
     assert "holds other files" in refuse("train", videos, *OPTIONS, "--out", videos)
     assert [path for path in sorted(videos.rglob("*")) if path.name != ".lock"] == before
+
+
+def test_an_option_of_a_group_that_the_verb_lacks_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "run", "--protocol.size", "96"]) == 2
+    assert capsys.readouterr().err.startswith("kinemix: error: unknown option '--protocol.size'")

@@ -1,6 +1,7 @@
 """A comparison shows what was measured, and its names can be read with few classes and with many."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from matplotlib.text import Text
 
 from answers import draw_scores, make_scores
 from kinemix import cli
+from kinemix.config import Protocol
 from kinemix.evaluate.calibration import measure_calibration
 from kinemix.evaluate.class_changes import compare_classes
 from kinemix.evaluate.compare import measure_agreement
@@ -178,6 +180,29 @@ def test_page_and_numbers_are_written(tmp_path: Path) -> None:
     page = (tmp_path / "out/index.html").read_text()
     assert "&lt;TSN&gt;" in page
     assert "<TSN>" not in page
+
+
+def test_pictures_of_an_earlier_comparison_are_taken_away(tmp_path: Path) -> None:
+    first, second = (make_scores([0, 0, 1], answers, ("a", "b")) for answers in ([0, 1, 1], [0, 0, 1]))
+    write_comparison(compare_runs({"one": first, "two": second}), tmp_path)
+    (tmp_path / "mine.png").write_bytes(b"")
+    alone = compare_runs({"one": first})
+    write_comparison(alone, tmp_path, figures=["classes"])  # one of several that are drawn one by one
+    assert (tmp_path / "agreement.png").exists()
+    written = write_comparison(alone, tmp_path)
+    assert set(tmp_path.iterdir()) == {*written, tmp_path / "mine.png"}
+    assert not (tmp_path / "agreement.png").exists()
+
+
+@pytest.mark.parametrize("difference", ["none", "clip_median"])
+def test_a_single_frame_of_a_network_without_stills_is_explained(tmp_path: Path, difference: str) -> None:
+    scores = make_scores([0, 1], [0, 1], ("a", "b"))
+    scores = replace(scores, protocol=Protocol(difference=difference))
+    order = measure_order(dict.fromkeys(("forward", "reverse", "shuffle", "single"), scores))
+    comparison = replace(compare_runs({"one": scores}), order={"one": order})
+    write_comparison(comparison, tmp_path, figures=["order"])
+    told = "Single frames of one say nothing" in (tmp_path / "index.html").read_text()
+    assert told == (difference != "none")
 
 
 def test_command_compares_files_of_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

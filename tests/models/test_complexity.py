@@ -265,7 +265,7 @@ def test_latency() -> None:
         math.isfinite(s) and s > 0 for s in (latency.forward, latency.training_forward, latency.backward)
     )
     assert latency.spread >= 1
-    assert latency.device.endswith("1 threads")
+    assert latency.device.endswith("1 thread")
     assert told == [(mode, i, 4) for mode in ("inference", "training") for i in (1, 2, 3, 4)]
     assert torch.get_num_threads() == threads
     assert model.training
@@ -299,6 +299,13 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cost["peak_activation_bytes"]["training"] == measure_memory(model).training
     assert main([*words, "--runs", "1"]) == 0
     assert "median of 1 forward runs" in capsys.readouterr().out
+    assert (
+        main([*words[:2], "torchvision.s3d", *words[2:], "--no_latency"]) == 2
+    )  # too short a clip for one of the two
+    told = capsys.readouterr()
+    assert "tsm_resnet18" in told.out
+    assert "S3D cannot take a clip of 3 x 2 x 64 x 64" in told.err
+    assert told.err.rstrip().endswith("try more frames or another size")
     assert main(["complexity"]) == 2
     assert "name one model or more" in capsys.readouterr().err
 

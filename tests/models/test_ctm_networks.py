@@ -67,8 +67,16 @@ def test_logits_of_the_backbone_are_untouched() -> None:
 
 def test_another_size() -> None:
     model = create_model("ctm_resnet18", num_classes=2, input_size=64, num_frames=2).eval()
-    with pytest.raises(LayoutError, match=r"ctm was built for frames of \(64, 64\) pixels, got \(96, 64\)"):
+    with pytest.raises(
+        LayoutError,
+        match=r"ctm was built for frames of \(64, 64\) pixels, got \(96, 64\).* or with interpolate=True$",
+    ):
         model(torch.randn(1, 2, 3, 96, 64))
+    larger = create_model("ctm_resnet18", num_classes=2, input_size=96, num_frames=2)
+    with pytest.raises(
+        RuntimeError, match=r"saved for maps of 4x4 pixels, this network's are 6x6: .*interpolate=True"
+    ):
+        larger.load_state_dict(model.state_dict())
 
 
 def test_a_checkpoint_at_another_size(tmp_path) -> None:

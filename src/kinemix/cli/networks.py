@@ -1,6 +1,7 @@
 """The verbs about the networks themselves: what they cost, what the papers print of them, what there is."""
 
 import json
+import sys
 from dataclasses import asdict
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,12 +31,19 @@ def run_complexity(words: list[str]) -> int:
 
     from kinemix.cli.network_tables import print_costs
 
-    costs = [_measure(name, given) for name in given.MODELS]
-    if given.format == "json":
+    costs, failed = [], []
+    for name in given.MODELS:
+        try:
+            costs.append(_measure(name, given))
+        except ConfigError as error:  # of one network: the others are counted all the same
+            failed.append(error)
+    if given.format == "json" and costs:
         print(json.dumps(costs, indent=2))
-    else:
+    elif costs:
         print_costs(costs)
-    return 0
+    for reason in failed:
+        print(f"kinemix: error: {reason}", file=sys.stderr)
+    return 2 if failed else 0
 
 
 def run_list(words: list[str]) -> int:

@@ -242,6 +242,11 @@ class Options:
             raise ConfigError(f"unknown option {word.partition('=')[0]!r}: {self._suggest(word.lstrip('-'))}")
         if match := re.match(r'Parser key "([^"]+)"', message):
             name = match[1]
+            if nested := re.search(
+                r"NestedArg\(key='([^']+)'", message
+            ):  # an option of a group that the verb lacks
+                unknown = f"{name}.{nested[1]}"
+                raise ConfigError(f"unknown option '--{unknown}': {self._suggest(unknown)}")
             given = re.search(r"(?:Got|Given) value: (.*)", message, re.DOTALL)
             value = f" is {given[1].strip()!r}" if given else ""
             kind = describe_type(self._types[name]) if name in self._types else "another value"

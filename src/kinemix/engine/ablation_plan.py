@@ -18,7 +18,8 @@ from kinemix.engine.trial import Trial
 from kinemix.errors import ConfigError, did_you_mean
 from kinemix.evaluate.papers import Row, list_ablation
 from kinemix.models.backbones import is_clip_network
-from kinemix.models.factory import list_options, parse_name
+from kinemix.models.factory import parse_name
+from kinemix.models.module_options import list_options
 
 _ANY_NUMBER_OF_CLASSES = 10
 """Of the classifier, where a network is built only to see that it can be."""

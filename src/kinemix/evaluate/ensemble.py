@@ -262,7 +262,8 @@ def _match_classes(member: Scores, first: Scores, name: str, first_name: str, no
         return member
     if len(member.class_names) != len(first.class_names):
         raise DataError(
-            f"{name} has {len(member.class_names)} classes, {first_name} has {len(first.class_names)}: no ensemble"
+            f"{name} has {len(member.class_names)} classes, {first_name} has {len(first.class_names)}: "
+            "give results of the same question"
         )
     if not (names_classes(member) and names_classes(first)):
         notices.append(
@@ -272,7 +273,8 @@ def _match_classes(member: Scores, first: Scores, name: str, first_name: str, no
     missing = sorted(set(first.class_names) - set(member.class_names))
     if missing:
         raise DataError(
-            f"{name} has no class {missing[0]!r} ({len(missing)} of {first_name}'s are missing): no ensemble"
+            f"{name} has no class {missing[0]!r} ({len(missing)} of {first_name}'s are missing): "
+            "give results of the same question"
         )
     place = {class_name: k for k, class_name in enumerate(member.class_names)}
     columns = [place[class_name] for class_name in first.class_names]

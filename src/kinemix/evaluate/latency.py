@@ -137,7 +137,8 @@ def describe_device(device: torch.device) -> str:
     """Name of the accelerator, or of the processor with the threads that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_name_processor()}, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return f"{_name_processor()}, {count} thread{'s' * (count > 1)}"
 
 
 @contextmanager

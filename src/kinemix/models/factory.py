@@ -6,7 +6,6 @@ itself, so its own name is a model's name as well.
 """
 
 import copy
-import inspect
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -30,6 +29,7 @@ from kinemix.models.backbones import (
 )
 from kinemix.models.blocks import find_blocks, find_stages
 from kinemix.models.insertion import find_sites_in_trace, insert_
+from kinemix.models.module_options import split_options
 from kinemix.models.multi_task import MultiTaskHead
 from kinemix.models.trace import trace_network
 from kinemix.models.video import Fold, Layout, VideoModel, Volume
@@ -90,7 +90,7 @@ def create_model(
         KinemixError: the published weights cannot be had.
     """
     module_class, backbone_name = parse_name(name)
-    options, plan_options = _split_options(module_class, options)
+    options, plan_options = split_options(module_class, options)
     tasks = _check_tasks(num_classes) if isinstance(num_classes, Mapping) else None
     count = _read_count("num_classes", num_classes) if tasks is None else sum(tasks.values())
     num_frames = _read_count("num_frames", num_frames)
@@ -164,7 +164,7 @@ def temporalize(
         )
     module_class = module if isinstance(module, type) else find_module(module)
     num_frames = _read_count("num_frames", num_frames)
-    options, plan_options = _split_options(module_class, options)
+    options, plan_options = split_options(module_class, options)
     spec = resize_spec(read_input_spec(backbone, color), input_size)
     takes_clips = any(isinstance(layer, nn.Conv3d) for layer in backbone.modules())
     return _insert(
@@ -238,26 +238,6 @@ def _splits(name: str) -> Iterable[tuple[str, str]]:
     """Every way of cutting a name at an underscore, the longest prefix first."""
     cuts = [i for i, letter in enumerate(name) if letter == "_"]
     return [(name[:i], name[i + 1 :]) for i in reversed(cuts)]
-
-
-def list_options(module_class: type[TemporalModule]) -> tuple[list[str], list[str]]:
-    """Names of a module's own options, and of those of its plan (where it goes)."""
-    own = [p for p in inspect.signature(module_class).parameters if p != "site"]
-    planning = [p for p in inspect.signature(module_class.choose_insertion).parameters if p != "backbone"]
-    return own, planning
-
-
-def _split_options(
-    module_class: type[TemporalModule], options: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the module itself, and options of its plan."""
-    own, planning = list_options(module_class)
-    known = own + planning
-    for option in options:
-        if option not in known:
-            nearest = did_you_mean(option, known) if known else "it takes none"
-            raise ConfigError(f"{module_class.name} has no option {option!r}: {nearest}")
-    return {o: v for o, v in options.items() if o in own}, {o: v for o, v in options.items() if o in planning}
 
 
 def _read_placement(

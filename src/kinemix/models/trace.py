@@ -205,7 +205,8 @@ def trace_network(
     except Exception as error:  # whatever a user's network may raise
         raise ConfigError(
             f"{type(network).__name__} cannot take {'a frame' if num_frames is None else 'a clip'} of "
-            f"{' x '.join(map(str, (channels, *length, *input_size)))} in a dry run: {_one_line(error)}"
+            f"{' x '.join(map(str, (channels, *length, *input_size)))} in a dry run: {_one_line(error)}; try "
+            f"{'frames of another size' if num_frames is None else 'more frames or another size'}"
         ) from error
     finally:
         for handle in handles:

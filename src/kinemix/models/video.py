@@ -216,7 +216,9 @@ class VideoModel(nn.Module):
         self.fixed_length = next(
             (m.name for m in temporal if not m.any_length), None if any_length else whole
         )
-        self.fixed_size = next((m.name for m in temporal if not m.any_size), None if any_size else whole)
+        fixed = next((m for m in temporal if not m.any_size), None)
+        self.fixed_size = fixed.name if fixed else None if any_size else whole
+        self.any_size_option = fixed.any_size_option if fixed and any_size else None
 
     def temporal_modules(self) -> dict[str, TemporalModule]:
         """The inserted modules, by their path in this network, in the order of the backbone's modules."""
@@ -296,6 +298,8 @@ class VideoModel(nn.Module):
             raise LayoutError(
                 f"{self.fixed_size} was built for frames of {self.input_spec.size} pixels, got {shape[3:]} "
                 f"in {shape} (B T C H W): resize them or create the model with input_size={shape[3:]}"
+                + f" or with {self.any_size_option}"
+                * (self.any_size_option is not None)
             )
 
 

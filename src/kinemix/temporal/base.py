@@ -118,6 +118,9 @@ class TemporalModule(nn.Module):
     any_size: bool = True
     """Takes maps of any height and width, not only the site's."""
 
+    any_size_option: ClassVar[str | None] = None
+    """The option that makes it take any size, as it is written."""
+
     causal: bool = False
     """Frame t of the output depends on frames up to t only; then ``step`` works."""
 

@@ -50,6 +50,7 @@ class CollaborativeTemporal(TemporalModule):
     """
 
     name: ClassVar[str] = "ctm"
+    any_size_option: ClassVar[str | None] = "interpolate=True"
     placements: ClassVar[Mapping[str, Insertion]] = {
         "res4": Insertion(at="block", place="after", stages=(3,), num_blocks=(1, NUM_BLOCKS))
     }
@@ -145,10 +146,10 @@ class TemporalChannelConv(nn.Module):
         if self.kernels.shape[:2] == (height, width):
             return self.kernels
         if not self.interpolate:
-            built = "x".join(map(str, self.kernels.shape[:2]))
             raise LayoutError(
-                f"ctm was built for maps of {built} pixels, got {height}x{width}: give frames of the size that "
-                "the network was built for, or create it with input_size= of yours or with interpolate=True"
+                f"ctm was built for maps of {_describe_map(self.kernels)} pixels, got {height}x{width}: give frames "
+                "of the size that the network was built for, or create it with input_size= of yours or with "
+                "interpolate=True"
             )
         return resize_kernels(self.kernels, height, width)
 
@@ -156,11 +157,20 @@ class TemporalChannelConv(nn.Module):
         saved = state_dict.get(f"{prefix}kernels")
         if self.interpolate and saved is not None and saved.ndim == 4:
             state_dict[f"{prefix}kernels"] = resize_kernels(saved, *self.kernels.shape[:2])
+        elif saved is not None and saved.shape != self.kernels.shape:
+            args[-1].append(  # torch's list of what is wrong, of which it makes one error
+                f"ctm's kernels were saved for maps of {_describe_map(saved)} pixels, this network's are "
+                f"{_describe_map(self.kernels)}: create it with input_size= of theirs or with interpolate=True"
+            )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         height, width = self.kernels.shape[:2]
         return f"{height}x{width}, interpolate={self.interpolate}"
+
+
+def _describe_map(kernels: Tensor) -> str:
+    return "x".join(map(str, kernels.shape[:2]))
 
 
 def resize_kernels(kernels: Tensor, height: int, width: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, get_args
 from matplotlib.figure import Figure
 
 from kinemix.atomic import write_atomically
+from kinemix.config import Protocol
 from kinemix.engine.tested_run import TestedVideos
 from kinemix.evaluate.confusion import order_by_confusion
 from kinemix.evaluate.papers.points import list_points
@@ -108,11 +109,34 @@ def write_comparison(
             page.add_heading(title)
             section = drawing.figure
         page.add_figures((png, about))
+        if drawing.figure == "order" and (remark := describe_single_frames(comparison)):
+            page.add_text(remark)
+    if set(figures) == set(
+        FIGURES
+    ):  # of an earlier comparison nothing is left that would pass for this one's
+        for path in set(out.glob("*.png")) - set(written):
+            if path.stem.partition("-")[0] in FIGURES:
+                path.unlink()
     text = json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n"
     numbers = out / "comparison.json"
     write_atomically(numbers, lambda partial: partial.write_text(text, encoding="utf-8"), durable=False)
     page.write(out / "index.html")
     return [*written, numbers, out / "index.html"]
+
+
+def describe_single_frames(comparison: Comparison) -> str | None:
+    """What the accuracy of a single frame does not mean where the network takes the clip's own still away."""
+    blind = [name for name, scores in comparison.scores.items() if _is_grey(scores.protocol)]
+    if not blind or not comparison.order:
+        return None
+    return (
+        f"Single frames of {', '.join(blind)} say nothing: their protocol takes the clip's own still away "
+        "(difference), and of one frame that leaves grey, which all have the same answer."
+    )
+
+
+def _is_grey(protocol: Protocol | None) -> bool:
+    return protocol is not None and protocol.difference != "none"
 
 
 def _draw(

@@ -20,7 +20,7 @@ from kinemix.evaluate.complexity import measure_complexity
 from kinemix.evaluate.ensemble import to_probabilities
 from kinemix.explain.compare.comparison import Comparison, compare_runs
 from kinemix.explain.compare.order import plot_order
-from kinemix.explain.compare.page import add_summary_
+from kinemix.explain.compare.page import add_summary_, describe_single_frames
 from kinemix.explain.page import Page
 from kinemix.explain.plots import plot_curves
 from kinemix.explain.report.clips import choose_clips
@@ -92,6 +92,8 @@ def add_report_(page: Page, runs: Mapping[str, TestedRun], *, options: ReportOpt
     if comparison.order:
         page.add_heading("Classes that need order")
         page.add_figures((plot_order(comparison.order), _ORDER))
+        if remark := describe_single_frames(comparison):
+            page.add_text(remark)
     _add_complexity(page, runs, comparison)
     _add_findings(page, runs, options)
     for name, run in runs.items():

@@ -1,0 +1,75 @@
+"""The options of a temporal module: which there are, which of them say where it goes, and what each may be."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from kinemix.errors import ConfigError, did_you_mean
+from kinemix.temporal.base import TemporalModule
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "none"}
+
+
+def list_options(module_class: type[TemporalModule]) -> tuple[list[str], list[str]]:
+    """Names of a module's own options, and of those of its plan (where it goes)."""
+    own = [p for p in inspect.signature(module_class).parameters if p != "site"]
+    planning = [p for p in inspect.signature(module_class.choose_insertion).parameters if p != "backbone"]
+    return own, planning
+
+
+def split_options(
+    module_class: type[TemporalModule], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the module itself, and options of its plan.
+
+    Raises:
+        ConfigError: there is no such option, or its value is of a type that it cannot have.
+    """
+    own, planning = list_options(module_class)
+    known = own + planning
+    hints = _read_hints(module_class)
+    for option, value in options.items():
+        if option not in known:
+            nearest = did_you_mean(option, known) if known else "it takes none"
+            raise ConfigError(f"{module_class.name} has no option {option!r}: {nearest}")
+        if not _fits(value, hints.get(option, Any)):
+            raise ConfigError(f"{option} is {value!r}: it must be {_describe(hints[option])}")
+    return {o: v for o, v in options.items() if o in own}, {o: v for o, v in options.items() if o in planning}
+
+
+def _read_hints(module_class: type[TemporalModule]) -> dict[str, Any]:
+    try:
+        return get_type_hints(module_class.choose_insertion) | get_type_hints(module_class.__init__)
+    except NameError:  # a module of others, whose annotations name what is imported for type checkers alone
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value may be what an annotation says; of words the module itself knows which there are."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return isinstance(value, tuple({type(part) for part in parts}))
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
+        return (
+            isinstance(value, Sequence)
+            and not isinstance(value, str)
+            and all(_fits(v, parts[0]) for v in value)
+        )
+    if hint in (int, float):
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    return not isinstance(hint, type) or isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_describe(part) for part in parts)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}" if len(parts) > 1 else str(parts[0])
+    if origin is not None:
+        return f"a list, each {_describe(parts[0])}"
+    return _WORDS.get(hint, str(hint))
