@@ -299,9 +299,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cost["peak_activation_bytes"]["training"] == measure_memory(model).training
     assert main([*words, "--runs", "1"]) == 0
     assert "median of 1 forward runs" in capsys.readouterr().out
-    assert (
-        main([*words[:2], "torchvision.s3d", *words[2:], "--no_latency"]) == 2
-    )  # too short a clip for one of the two
+    # Too short a clip for one of the two.
+    assert main([*words[:2], "torchvision.s3d", *words[2:], "--no_latency"]) == 2
     told = capsys.readouterr()
     assert "tsm_resnet18" in told.out
     assert "S3D cannot take a clip of 3 x 2 x 64 x 64" in told.err

@@ -242,9 +242,8 @@ class Options:
             raise ConfigError(f"unknown option {word.partition('=')[0]!r}: {self._suggest(word.lstrip('-'))}")
         if match := re.match(r'Parser key "([^"]+)"', message):
             name = match[1]
-            if nested := re.search(
-                r"NestedArg\(key='([^']+)'", message
-            ):  # an option of a group that the verb lacks
+            # An option of a group that the verb lacks.
+            if nested := re.search(r"NestedArg\(key='([^']+)'", message):
                 unknown = f"{name}.{nested[1]}"
                 raise ConfigError(f"unknown option '--{unknown}': {self._suggest(unknown)}")
             given = re.search(r"(?:Got|Given) value: (.*)", message, re.DOTALL)

@@ -295,11 +295,10 @@ class VideoModel(nn.Module):
                 f"{shape} (B T C H W): sample as many, or create the model with num_frames={shape[1]}"
             )
         if self.fixed_size is not None and shape[3:] != self.input_spec.size:
+            option = f" or with {self.any_size_option}" if self.any_size_option else ""
             raise LayoutError(
                 f"{self.fixed_size} was built for frames of {self.input_spec.size} pixels, got {shape[3:]} "
-                f"in {shape} (B T C H W): resize them or create the model with input_size={shape[3:]}"
-                + f" or with {self.any_size_option}"
-                * (self.any_size_option is not None)
+                f"in {shape} (B T C H W): resize them or create the model with input_size={shape[3:]}{option}"
             )
 
 
