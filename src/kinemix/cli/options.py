@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, Namespace
 
 from kinemix.config_file import read_config_files
-from kinemix.errors import ConfigError, did_you_mean
+from kinemix.errors import ConfigError, describe_type, did_you_mean
 
 _ALSO_CALLED = {
     "learning_rate": "optim.lr",
@@ -255,36 +255,6 @@ class Options:
             missing = re.findall(r"[A-Z]{2,}", message)
             raise ConfigError(f"{' and '.join(missing) or message} must be given; kinemix {self.verb} --help")
         raise ConfigError(message.removeprefix("argument --"))
-
-
-def describe_type(kind: Any) -> str:
-    """What an option accepts, in words.
-
-    >>> describe_type(float | None)
-    'a number or null'
-    """
-    simple = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        type(None): "null",
-    }
-    if kind in simple:
-        return simple[kind]
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return " or ".join(repr(part) if isinstance(part, str) else str(part) for part in parts)
-    if origin in (Union, types.UnionType):
-        return " or ".join(describe_type(part) for part in parts)
-    if origin is tuple:
-        if parts[-1] is Ellipsis:
-            example = "[a, b]" if parts[0] is str else "[1, 2]"
-            return f"a list such as {example}"
-        return f"a list of {len(parts)} such as {list(range(len(parts)))}".replace("[0, 1]", "[96, 128]")
-    if origin is dict or kind is dict:
-        return "a mapping such as {name: value}"
-    return str(kind)
 
 
 def _walk(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:

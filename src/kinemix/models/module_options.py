@@ -3,13 +3,11 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from kinemix.errors import ConfigError, did_you_mean
+from kinemix.errors import ConfigError, describe_type, did_you_mean
 from kinemix.temporal.base import TemporalModule
-
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "none"}
 
 
 def list_options(module_class: type[TemporalModule]) -> tuple[list[str], list[str]]:
@@ -35,7 +33,7 @@ def split_options(
             nearest = did_you_mean(option, known) if known else "it takes none"
             raise ConfigError(f"{module_class.name} has no option {option!r}: {nearest}")
         if not _fits(value, hints.get(option, Any)):
-            raise ConfigError(f"{option} is {value!r}: it must be {_describe(hints[option])}")
+            raise ConfigError(f"{option} is {value!r}: it must be {describe_type(hints[option])}")
     return {o: v for o, v in options.items() if o in own}, {o: v for o, v in options.items() if o in planning}
 
 
@@ -62,14 +60,3 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, float):
         return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
     return not isinstance(hint, type) or isinstance(value, hint)
-
-
-def _describe(hint: Any) -> str:
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join(_describe(part) for part in parts)
-    if origin is Literal:
-        return f"one of {', '.join(map(str, parts))}" if len(parts) > 1 else str(parts[0])
-    if origin is not None:
-        return f"a list, each {_describe(parts[0])}"
-    return _WORDS.get(hint, str(hint))
