@@ -583,7 +583,7 @@ def test_pickled_code_is_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["zip", "old", "jpeg", "text", "empty", "safe.safetensors", "script", "absent"]
+    "name", ["zip", "old", "jpeg", "text", "empty", "safe.safetensors", "script", "absent", "folder"]
 )
 def test_damaged_and_foreign_files(tmp_path: Path, name: str) -> None:
     path, good = tmp_path / name, tmp_path / "good"
@@ -593,10 +593,13 @@ def test_damaged_and_foreign_files(tmp_path: Path, name: str) -> None:
         whole = safetensors.torch.save({"w": torch.ones(100, 100)})
     if name == "script":
         torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(path))
+    elif name == "folder":
+        path.mkdir()
     elif name != "absent":
         odd = {"jpeg": b"\xff\xd8\xff\xe0" + bytes(200), "text": b"hello world\n", "empty": b""}
         path.write_bytes(odd.get(name, whole[: len(whole) // 2]))
-    reason = {"script": "TorchScript", "absent": "no such file"}.get(name, "cut short|no whole safetensors")
+    reasons = {"script": "TorchScript", "absent": "no such file", "folder": "a folder, not a file"}
+    reason = reasons.get(name, "cut short|no whole safetensors")
     with pytest.raises(CheckpointError, match=reason) as refusal:
         convert_checkpoint(path, num_frames=4)
     assert "\n" not in str(refusal.value)

@@ -101,7 +101,7 @@ def test_a_layer_that_takes_a_list_gets_it_before_its_first_convolution() -> Non
     [
         (Insertion(at="block", stages=(5,)), r"stages 1 to 4 have \[2, 2, 2, 2\] blocks, such as 'layer1.0'"),
         (Insertion(at="{block}.conv9"), r"no place for .*conv9"),
-        (Insertion(at="block", blocks=(7,)), r"no place for"),
+        (Insertion(at="block", blocks=(7,)), r"no place for a module before block, blocks \(7,\) in ResNet"),
         (Insertion(at="block", every=0), r"every is 0"),
         (Insertion(at="fc"), r"'fc' \(Linear\), which does not take one map"),
     ],

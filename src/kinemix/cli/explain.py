@@ -85,6 +85,38 @@ _DATA_OPTIONS = (
 
 def run_embed(words: list[str]) -> int:
     """``kinemix embed RUN [RUN ...] [DATA]``."""
+    given = _declare_embed().parse(words)
+
+    from kinemix.explain.embed import embed_runs, write_embedding
+    from kinemix.explain.features import FEATURES
+    from kinemix.explain.groups import read_groups
+
+    groups = None if given.groups is None else read_groups(given.groups)
+    runs, source = split_runs(given.RUNS)
+    embedding = embed_runs(
+        name_runs(runs, given.names),
+        source,
+        layers=given.layers or (FEATURES,),
+        last_blocks=given.last_blocks,
+        classes=given.classes or None,
+        groups=groups,
+        keep_others=given.keep_others,
+        sample=given.sample,
+        way=given.way,
+        perplexity=given.perplexity,
+        seed=given.seed,
+        checkpoint=given.checkpoint,
+        data_options={k: v for k, v in given.data.as_dict().items() if v is not None},
+        batch_size=given.batch_size,
+        workers=given.workers,
+    )
+    out = Path(given.out) if given.out else find_run_directory(runs[0]) / "embed"
+    path = write_embedding(out, embedding, save=given.save)
+    _print_embedding(embedding, path)
+    return 0
+
+
+def _declare_embed() -> Options:
     options = Options("embed", "RUN [RUN ...] [DATA] [--OPTION VALUE ...]", VERBS["embed"])
     options.add(
         "RUNS", str, nargs="+",
@@ -116,35 +148,7 @@ def run_embed(words: list[str]) -> int:
     options.add("--batch_size", int, 8, about="videos at a time")
     options.add("--workers", int, 2, about="loader processes")
     options.add_overrides(DataConfig, _DATA_OPTIONS, group="data")
-    given = options.parse(words)
-
-    from kinemix.explain.embed import embed_runs, write_embedding
-    from kinemix.explain.features import FEATURES
-    from kinemix.explain.groups import read_groups
-
-    groups = None if given.groups is None else read_groups(given.groups)
-    runs, source = split_runs(given.RUNS)
-    embedding = embed_runs(
-        name_runs(runs, given.names),
-        source,
-        layers=given.layers or (FEATURES,),
-        last_blocks=given.last_blocks,
-        classes=given.classes or None,
-        groups=groups,
-        keep_others=given.keep_others,
-        sample=given.sample,
-        way=given.way,
-        perplexity=given.perplexity,
-        seed=given.seed,
-        checkpoint=given.checkpoint,
-        data_options={k: v for k, v in given.data.as_dict().items() if v is not None},
-        batch_size=given.batch_size,
-        workers=given.workers,
-    )
-    out = Path(given.out) if given.out else find_run_directory(runs[0]) / "embed"
-    path = write_embedding(out, embedding, save=given.save)
-    _print_embedding(embedding, path)
-    return 0
+    return options
 
 
 def split_runs(words: list[str]) -> tuple[list[str], str | None]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -236,14 +237,22 @@ def _make_site(
 
 
 def _explain_nothing(trace: Trace, insertion: Insertion, blocks: Sequence[Block]) -> str:
-    name = trace.calls[0].kind.__name__
+    told = f"no place for a module {_describe(insertion)} in {trace.calls[0].kind.__name__}"
     if not blocks:
         return (
-            f"no place for {insertion} in {name}: it has no block (no module adds or concatenates maps that "
-            "it convolved, nor is it a plain chain of convolutions); such modules go into CNNs"
+            f"{told}: it has no block (no module adds or concatenates maps that it convolved, nor is it a plain "
+            "chain of convolutions); such modules go into CNNs"
         )
     sizes = Counter(block.stage for block in blocks)
     return (
-        f"no place for {insertion} in {name}, whose stages 1 to {len(sizes)} have "
-        f"{[sizes[stage] for stage in sorted(sizes)]} blocks, such as {blocks[0].path!r}: choose among these"
+        f"{told}, whose stages 1 to {len(sizes)} have {[sizes[stage] for stage in sorted(sizes)]} blocks, "
+        f"such as {blocks[0].path!r}: choose among these"
     )
+
+
+def _describe(insertion: Insertion) -> str:
+    """What an insertion asks for, as its options are written; what it leaves open is not mentioned."""
+    default = Insertion(at=insertion.at, place=insertion.place)
+    asked = {field.name: getattr(insertion, field.name) for field in fields(insertion)}
+    narrowed = [f"{name} {value}" for name, value in asked.items() if value != getattr(default, name)]
+    return ", ".join([f"{insertion.place} {' or '.join(_list_patterns(insertion))}", *narrowed])

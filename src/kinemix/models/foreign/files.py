@@ -48,7 +48,8 @@ def read_foreign(path: str | Path) -> ForeignFile:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file: give the weights file that the other project wrote")
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {what}: give the weights file that the other project wrote")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     state, notes = _open_container(path, content)
     _check_values(path, state)
