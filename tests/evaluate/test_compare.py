@@ -104,6 +104,19 @@ def test_bootstrap_agrees_with_scipy():
     assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.006)
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_where_all_samples_agree_the_interval_is_the_exact_one(right):
+    scores = make_scores(3, help_=100.0 if right else -100.0)
+    wanted = stats.binomtest(120 * right, 120).proportion_ci(0.95, method="exact")
+    for figures in (
+        measure_scores(scores, draws=20),
+        measure_confusion(scores.metrics().confusion, draws=20),
+    ):
+        for interval in (figures.top1, figures.mean_class):
+            assert interval.value == right
+            assert (interval.low, interval.high) == pytest.approx((wanted.low, wanted.high))
+
+
 def test_the_seed_decides():
     scores = make_scores(3)
     assert measure_scores(scores, draws=50, seed=1) == measure_scores(scores, draws=50, seed=1)

@@ -108,6 +108,9 @@ def measure_agreement(first: Scores, second: Scores) -> Agreement:
 def measure_scores(scores: Scores, *, draws: int = DRAWS, seed: int = 0) -> Figures:
     """Top-1, top-5 and mean class accuracy with percentile bootstrap intervals over the samples.
 
+    Where all samples are right, or none, every draw gives the same; the interval is the exact binomial one then
+    (Clopper and Pearson).
+
     Args:
         scores: of one network.
         draws: repetitions of the bootstrap.
@@ -130,8 +133,9 @@ def measure_scores(scores: Scores, *, draws: int = DRAWS, seed: int = 0) -> Figu
         seed=seed,
     )
     values = (metrics.top1, metrics.top5, metrics.mean_class)
-    intervals = [Interval(value=v, low=a, high=b) for v, a, b in zip(values, low, high, strict=True)]
-    return Figures(count=len(labels), top1=intervals[0], top5=intervals[1], mean_class=intervals[2])
+    count = len(labels)
+    intervals = [_enclose(v, a, b, count=count) for v, a, b in zip(values, low, high, strict=True)]
+    return Figures(count=count, top1=intervals[0], top5=intervals[1], mean_class=intervals[2])
 
 
 def measure_confusion(counts: NDArray[np.integer], *, draws: int = DRAWS, seed: int = 0) -> Figures:
@@ -155,11 +159,12 @@ def measure_confusion(counts: NDArray[np.integer], *, draws: int = DRAWS, seed: 
         draws=draws,
         seed=seed,
     )
+    count, mean_class = len(labels), mean_class_accuracy(count_classes(counts))
     return Figures(
-        count=len(labels),
-        top1=Interval(value=float(right.mean()), low=low[0], high=high[0]),
+        count=count,
+        top1=_enclose(float(right.mean()), low[0], high[0], count=count),
         top5=None,
-        mean_class=Interval(value=mean_class_accuracy(count_classes(counts)), low=low[1], high=high[1]),
+        mean_class=_enclose(mean_class, low[1], high[1], count=count),
     )
 
 
@@ -217,6 +222,12 @@ def _mean_class(labels: NDArray[np.integer], right: NDArray[np.bool_], num_class
     counts = np.bincount(labels, minlength=num_classes)
     rights = np.bincount(labels, weights=right, minlength=num_classes)
     return float((rights[counts > 0] / counts[counts > 0]).mean())
+
+
+def _enclose(value: float, low: float, high: float, *, count: int) -> Interval:
+    """The interval of a share, from its bootstrap; the exact one where every sample says the same."""
+    edge = ((1 - LEVEL) / 2) ** (1 / count)
+    return Interval(value=value, low=edge if value == 1 else low, high=1 - edge if value == 0 else high)
 
 
 def _bootstrap(
