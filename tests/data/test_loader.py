@@ -294,6 +294,32 @@ def test_a_hang_or_crash_costs_its_sample_alone(
 
 
 @pytest.mark.skipif(not CAN_GUARD, reason="children are forked on Linux alone")
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_a_child_that_is_killed_costs_no_sample_unless_it_is_always_the_same(
+    videos: Annotations, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deaths: int
+) -> None:
+    """A kill comes from outside (want of memory, a person): the video is read again, as in bulk work."""
+    expected = list(_train(videos).epoch(0))
+    tries = tmp_path / "tries"
+
+    def die_at_first() -> None:
+        with tries.open("a") as file:
+            file.write("x")
+        if len(tries.read_text()) <= deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(dataset_module, "open_video", _Failing({"3.mkv"}, die_at_first))
+    batches = list(_train(videos, workers=1).epoch(0))
+    lost = [(item.index, item.reason) for batch in batches for item in batch.unreadable]
+    if deaths <= 2:
+        assert lost == []
+        assert all(torch.equal(a.clips, b.clips) for a, b in zip(batches, expected, strict=True))
+    else:
+        assert lost == [(3, "its decoder crashed (SIGKILL; out of memory?)")]
+    assert len(tries.read_text()) == min(deaths + 1, 3)
+
+
+@pytest.mark.skipif(not CAN_GUARD, reason="children are forked on Linux alone")
 def test_a_hang_costs_its_sample_alone_in_a_test_of_whole_frames(
     videos: Annotations, monkeypatch: pytest.MonkeyPatch
 ) -> None:

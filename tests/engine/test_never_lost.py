@@ -117,12 +117,25 @@ def test_nothing_whole_is_left(config):
 
 def test_states_of_all_generators_go_through_a_file(tmp_path):
     training_state.seed_generators_(2**40 + 7)
-    torch.save(collect_rng_state(), tmp_path / "rng.pt")
+    torch.save(collect_rng_state(torch.device("cpu")), tmp_path / "rng.pt")
     draw = lambda: (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random())  # noqa: E731
     first = draw()
     assert draw() != first
-    restore_rng_state_(torch.load(tmp_path / "rng.pt", weights_only=True))
+    restore_rng_state_(torch.load(tmp_path / "rng.pt", weights_only=True), torch.device("cpu"))
     assert draw() == first
+
+
+def test_of_several_devices_a_process_keeps_and_restores_its_own_alone(monkeypatch):
+    """A run saved where eight are visible goes on where one is; none is here, so torch's calls are recorded."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([device.index]))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: asked.append((state, device)))
+    state = collect_rng_state(torch.device("cuda", 6))
+    restore_rng_state_(state, torch.device("cuda", 0))
+    assert asked == [(torch.tensor([6]), torch.device("cuda", 0))]
+    restore_rng_state_(state, torch.device("cpu"))
+    restore_rng_state_(collect_rng_state(torch.device("cpu")), torch.device("cuda", 0))
+    assert len(asked) == 1
 
 
 def test_python_and_numpy_draw_the_same_after_a_resume(config, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
+from torch.nn import functional as F
 
 from kinemix.engine.objective import Objective, weigh_classes
 from kinemix.errors import ConfigError
@@ -154,6 +155,24 @@ def test_class_weights_weigh_the_mean_too(generator, soft):
         for one in (labels, torch.nn.functional.one_hot(labels, 3).double())
     ]
     torch.testing.assert_close(*smoothed)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("soft", [False, True])
+def test_samples_that_weigh_nothing_teach_nothing(generator, soft, smoothing):
+    """The mean over no weight is 0 / 0, which would end the training."""
+    space = LabelSpace(class_names=("a", "b", "c"))
+    objective = Objective(space=space, class_weights=(0.0, 1.0, 2.0), label_smoothing=smoothing)
+    logits = torch.randn(4, 3, generator=generator, requires_grad=True)
+    labels = torch.zeros(4, dtype=torch.long)
+    loss = objective.loss(logits, F.one_hot(labels, 3).float() if soft else labels).total
+    loss.backward()
+    if smoothing:  # a part of it is of the other classes
+        assert torch.isfinite(loss)
+        assert torch.isfinite(logits.grad).all()
+    else:
+        assert loss == 0
+        assert not logits.grad.any()
 
 
 def test_balanced_weights_are_scikit_learns():

@@ -1,5 +1,6 @@
 """Half precision: clipping, accumulated micro-batches and overflowing steps against a loop by hand."""
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from kinemix.config import OptimConfig
+from kinemix.data.annotations import Annotations
 from kinemix.data.dataset import Batch
+from kinemix.engine import step_guard
 from kinemix.engine.logbook import read_log
 from kinemix.engine.objective import Objective
 from kinemix.engine.train import train, train_epoch
 from kinemix.engine.training_state import Position
+from kinemix.engine.unreadable import UnreadableList
 from kinemix.errors import ConfigError, KinemixError
 from kinemix.label_space import LabelSpace
 
@@ -96,6 +100,55 @@ def test_scaled_steps_equal_those_by_hand(clip):
     for name, value in twin.state_dict().items():
         assert torch.equal(network.state_dict()[name], value), name
     assert scaler.get_scale() == theirs.get_scale()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_micro_batch_of_which_nothing_could_be_read_does_not_make_the_step_smaller(lost):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(1), nn.Linear(6, 3))
+    twin = copy.deepcopy(network)
+    batches = make_batches()[:3]
+    empty = Batch(batches[0].clips[:0], batches[0].labels[:0], batches[0].indices[:0])
+    fabric = Fabric(accelerator="cpu")
+    model, optimizer = fabric.setup(network, torch.optim.SGD(network.parameters(), lr=1))
+    steps = train_epoch(
+        fabric,
+        model,
+        optimizer,
+        iter([*batches[:lost], empty, *batches[lost + 1 :]]),
+        objective=Objective(space=LabelSpace(class_names=("a", "b", "c"))),
+        num_batches=3,
+        position=Position(),
+        rate=lambda iteration: 0.5,
+        accumulate=3,
+    )
+    (step,) = steps
+    assert step.clips == 8
+    kept = [*batches[:lost], *batches[lost + 1 :]]
+    sum(F.cross_entropy(twin(batch.clips), batch.labels) / 2 for batch in kept).backward()
+    for name, value in twin.named_parameters():
+        assert torch.allclose(network.get_parameter(name), value - 0.5 * value.grad), name
+
+
+def test_steps_that_are_skipped_without_end_end_the_run(tmp_path, monkeypatch):
+    """A gradient that is nan whatever its scale; those that overflow now and then are nobody's concern."""
+    monkeypatch.setattr(step_guard, "MOST_SKIPPED", 3)
+    scaled = MixedPrecision("16-mixed", "cpu", scaler=make_scaler())
+    guard = step_guard.StepGuard(
+        Fabric(accelerator="cpu", plugins=[scaled]),
+        directory=tmp_path,
+        samples=Annotations(samples=(), class_names=("a",)),
+        model=nn.Linear(1, 1),
+        unreadable=UnreadableList(tmp_path / "unreadable.csv", total=1, limit=0),
+        mix=lambda batch: batch,
+        position=Position(),
+        rate=lambda iteration: 0.1,
+        saved_iteration=lambda: 0,
+    )
+    for norm in (math.nan, math.inf, 1.0, math.nan, math.nan):
+        guard.check_gradient(norm)
+    with pytest.raises(KinemixError, match="the gradient has been nan for 3 steps in epoch 1, step 1: lower"):
+        guard.check_gradient(math.nan)
 
 
 def test_without_scaler_such_a_step_ends_the_run(config, monkeypatch):

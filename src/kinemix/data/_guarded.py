@@ -32,6 +32,9 @@ CAN_GUARD = sys.platform == "linux"
 End = Literal["hung", "crashed", "killed"]
 """How a child died: by its alarm, by itself, or by SIGKILL, which comes from outside and is nobody's fault."""
 
+RETRIES = 2
+"""How often a piece of work is done again whose child was killed: by a person, a scheduler, or for want of memory."""
+
 _GRACE_SECONDS = 5.0
 """How long an alarm may take to end a child: one that waits for a dead disk does not die at once."""
 

@@ -8,15 +8,19 @@ and the finished batch goes on to the main process without being copied.
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinemix.data._guarded import ChildDiedError, GuardedChild
+from kinemix.data._guarded import RETRIES, ChildDiedError, GuardedChild
 from kinemix.data.annotations import Label
 from kinemix.data.dataset import Batch, Collate, Item, Key, Unreadable, VideoDataset
+
+Answer: TypeAlias = Unreadable | tuple[Label, NDArray[np.float32] | None]
+"""Of the child: the label, and the clip where it was not written into memory that is shared."""
 
 
 class GuardedBatches(torch.utils.data.Dataset[Batch]):
@@ -61,12 +65,8 @@ class GuardedBatches(torch.utils.data.Dataset[Batch]):
         name = self.dataset.annotations.samples[index].name
         if index in self._dead:  # it has cost a child; every epoch would cost another
             return Unreadable(index, name, self._dead[index])
-        self._child.start()
-        told = (self._child.generation, self._num_batches)
-        memory = clips if told != self._told else None  # the child remembers it for the rest of the batch
-        self._told = told
         try:
-            answer = self._child.ask((key, row if clips is not None else None, memory))
+            answer = self._ask(key, row, clips)
         except ChildDiedError as death:
             self._dead[index] = death.reason
             return Unreadable(index, name, death.reason)
@@ -74,6 +74,21 @@ class GuardedBatches(torch.utils.data.Dataset[Batch]):
             return answer
         label, clip = answer
         return Item(torch.empty(0) if clip is None else torch.from_numpy(clip), label, index)
+
+    def _ask(self, key: Key, row: int, clips: Tensor | None) -> Answer:
+        """What the child made of a sample. One that was killed says nothing about it: a new child is asked again."""
+        for attempt in range(RETRIES + 1):
+            self._child.start()
+            told = (self._child.generation, self._num_batches)
+            memory = clips if told != self._told else None  # the child remembers it for the rest of the batch
+            self._told = told
+            try:
+                answer: Answer = self._child.ask((key, row if clips is not None else None, memory))
+                return answer
+            except ChildDiedError as death:
+                if death.end != "killed" or attempt == RETRIES:
+                    raise
+        raise AssertionError("the last attempt answers or raises")
 
 
 class _ClipReader:
@@ -83,9 +98,7 @@ class _ClipReader:
         self._dataset = dataset
         self._clips: Tensor | None = None
 
-    def __call__(
-        self, request: tuple[Key, int | None, Tensor | None]
-    ) -> Unreadable | tuple[Label, NDArray[np.float32] | None]:
+    def __call__(self, request: tuple[Key, int | None, Tensor | None]) -> Answer:
         key, row, clips = request
         if clips is not None:
             self._clips = clips

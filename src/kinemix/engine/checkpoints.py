@@ -73,7 +73,7 @@ class Checkpoints:
 
     def save_last(self, position: Position, metrics: AnyMetrics | None = None) -> None:
         """Save everything that it takes to go on from here."""
-        mine = {"position": asdict(position), "rng": collect_rng_state()}
+        mine = {"position": asdict(position), "rng": collect_rng_state(self._fabric.device)}
         state = {**_collect_state(self._fabric, self._parts), "processes": gather(self._fabric, mine)}
         self._write("last", position, metrics, state)
         self._saved_at, self.saved_iteration = time.monotonic(), position.iteration

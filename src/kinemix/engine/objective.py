@@ -155,11 +155,16 @@ class Objective:
 
     def _cross_entropy(self, logits: Logits, labels: Tensor, place: slice) -> Tensor:
         weight, smoothing = self._find_weights(logits, place), self.label_smoothing
-        if not labels.is_floating_point():
-            return F.cross_entropy(logits, labels, weight=weight, label_smoothing=smoothing)
-        # Of soft targets, torch's mean would leave the weights out of what it divides by.
+        soft = labels.is_floating_point()
+        if weight is None and not soft:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        # Of soft targets, torch's mean would leave the weights out of what it divides by. Where all samples weigh
+        # nothing, there is nothing to learn from them: 0, and not 0 / 0.
         total = F.cross_entropy(logits, labels, weight=weight, label_smoothing=smoothing, reduction="sum")
-        return total / (labels if weight is None else labels * weight).sum()
+        if weight is None:
+            return total / labels.sum()
+        weighed = (labels * weight).sum() if soft else weight[labels].sum()
+        return total / torch.where(weighed > 0, weighed, 1)
 
     def _binary_cross_entropy(self, logits: Logits, labels: Tensor) -> Tensor:
         targets = labels.to(logits.dtype)

@@ -91,7 +91,8 @@ def _even_out(
         return None
     if not counts.all():
         batch = _lend(fabric, batch, lender=int(counts.argmax()))
-    shares = weighed[fabric.global_rank] * fabric.world_size / weighed.sum(dim=0)
+    whole = weighed.sum(dim=0)  # 0 where all clips are of classes that weigh nothing
+    shares = weighed[fabric.global_rank] * fabric.world_size / whole.where(whole > 0, 1)
     return Portion(batch=batch, clips=clips, shares=shares.tolist(), weight=float(counts.mean()))
 
 

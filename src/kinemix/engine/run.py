@@ -87,6 +87,7 @@ class Run:
                 samples=self.splits.train,
                 model=self.model,
                 unreadable=self._unreadable,
+                mix=self.mix,
                 position=self.position,
                 rate=self.rate,
                 saved_iteration=lambda: self._checkpoints.saved_iteration,
@@ -146,7 +147,7 @@ class Run:
         """Micro-batches of the epoch under way, from the position on; seeds the random numbers with them."""
         position = self.position
         if self._rng is not None:
-            restore_rng_state_(self._rng)
+            restore_rng_state_(self._rng, self.fabric.device)
             self._rng = None
         else:  # behind the start of an epoch only where other processes have come to be
             seed = seed_of_epoch(self.config.seed, position.epoch, self.fabric.global_rank)

@@ -123,8 +123,9 @@ def train_epoch(
 ) -> Iterator[Step]:
     """The loop: micro-batches to gradients, gradients to steps, until the epoch's batches are used up.
 
-    Every micro-batch counts the same within its step; the last step of an epoch may have fewer of them. Within a
-    micro-batch every clip counts the same, whichever process has it.
+    Every micro-batch counts the same within its step; the last step of an epoch may have fewer of them, and one of
+    which nothing could be read is left out. Within a micro-batch every clip counts the same, whichever process has
+    it.
 
     Args:
         fabric: moves tensors, casts, and averages gradients over processes.
@@ -139,8 +140,8 @@ def train_epoch(
         clip_grad_norm: largest norm of the gradient.
         mix: what is done to each micro-batch on the device.
         check_batch: called with each micro-batch as it comes; may raise a :class:`KinemixError`.
-        check_loss: called with each micro-batch and its loss, before the loss is used; raises in all processes or
-            in none.
+        check_loss: called with each micro-batch as it came and its loss, before the loss is used; raises in all
+            processes or in none.
         check_gradient: called with the norm of each step's gradient, before it is used; likewise.
         resting: modules of the network that stay in evaluation mode.
         span: stands around each part of a step.
@@ -162,7 +163,7 @@ def train_epoch(
     for module in resting:
         module.eval()
     while position.batch < num_batches:
-        started, waiting, clips, norm = time.perf_counter(), 0.0, 0, None
+        started, waiting, clips, used, norm = time.perf_counter(), 0.0, 0, 0, None
         losses: dict[str, float] = {}
         lr = rate(position.iteration)
         set_rate_(optimizer, lr)
@@ -178,16 +179,18 @@ def train_epoch(
                     if portion.shares is not None:
                         loss = objective.share(loss, portion.shares)
                     values = loss.values()
-                check_loss(batch, values["loss"])
+                check_loss(portion.batch, values["loss"])
                 with span("backward"):
                     fabric.backward(loss.total / group)
             sums = {name: value * portion.weight for name, value in values.items()}
-            clips += count
+            clips, used = clips + count, used + 1
             losses = join_sums([losses, sums])
             if count:
                 position.count(clips=count, losses=sums, right=objective.count_right(logits, batch.labels))
         clips, losses = add_up(fabric, clips, losses)
         if clips:
+            if used < group:
+                _scale_gradients_(network, group / used)
             largest = math.inf if clip_grad_norm is None else clip_grad_norm
             with span("optimizer"):
                 norm = read_norm(
@@ -203,3 +206,9 @@ def train_epoch(
             norm = None
         means = {name: value / clips for name, value in losses.items()} or {"loss": float("nan")}
         yield Step(losses=means, clips=clips, rate=lr, gradient_norm=norm, seconds=seconds, waiting=waiting)
+
+
+def _scale_gradients_(network: nn.Module, factor: float) -> None:
+    for parameter in network.parameters():
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)

@@ -104,25 +104,26 @@ def seed_generators_(seed: int) -> None:
     random.seed(seed)
 
 
-def collect_rng_state() -> dict[str, Any]:
-    """States of all global random number generators of this process, every device's included.
+def collect_rng_state(device: torch.device) -> dict[str, Any]:
+    """States of the global random number generators that this process draws from: the CPU's and its device's.
 
-    Loader workers have none to save: what they draw is a function of seed, epoch and sample.
+    The other devices are other processes' business, and another machine may have more or fewer of them. Loader
+    workers have none to save: what they draw is a function of seed, epoch and sample.
     """
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
         "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest),
         "python": random.getstate(),
     }
 
 
-def restore_rng_state_(state: dict[str, Any]) -> None:
-    """Undo what was drawn since :func:`collect_rng_state`."""
+def restore_rng_state_(state: dict[str, Any], device: torch.device) -> None:
+    """Undo what was drawn since :func:`collect_rng_state`; a device of another kind keeps its own state."""
     torch.set_rng_state(state["cpu"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if device.type == "cuda" and isinstance(state["cuda"], Tensor):
+        torch.cuda.set_rng_state(state["cuda"], device)
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     random.setstate(state["python"])

@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Generic, Literal, TypeVar
 
-from kinemix.data._guarded import ChildDiedError
+from kinemix.data._guarded import RETRIES, ChildDiedError
 from kinemix.data.bulk.local import LOCAL
 from kinemix.data.bulk.workplace import Attempt, Crew, Workplace
 from kinemix.errors import ConfigError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-RETRIES = 2
-"""How often an item is done again whose worker was killed: by a person, a scheduler, or for want of memory."""
 
 _AHEAD = 64
 """Items a worker that may be finished before one that stands in front of them in the order."""
