@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from kinemix.errors import ConfigError, did_you_mean
+from kinemix.hints import as_tuple
 
 Color = Literal["rgb", "bgr", "gray"]
 
@@ -435,7 +436,5 @@ def from_dict(kind: type[C], values: Mapping[str, Any], *, where: str = "") -> C
             raise ConfigError(f"unknown option {where + key!r}: {did_you_mean(key, types)}")
         if is_dataclass(types[key]):
             value = from_dict(types[key], value, where=f"{where}{key}.")
-        elif isinstance(value, list) and "tuple" in str(types[key]):
-            value = tuple(value)
-        known[key] = value
+        known[key] = as_tuple(value, types[key])
     return kind(**known)

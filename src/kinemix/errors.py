@@ -4,10 +4,8 @@ The command line prints such an error without a traceback and exits with code 2.
 raised is a defect of kinemix and keeps its traceback.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
 
 
 class KinemixError(Exception):
@@ -60,28 +58,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
     return f"known: {shown}" if names else "nothing is known here"
-
-
-def describe_type(hint: Any) -> str:
-    """What an option with this annotation accepts, in words, as it is written in YAML.
-
-    >>> describe_type(float | None)
-    'a number or null'
-    >>> describe_type(int | Sequence[int])
-    'a whole number or a list such as [1, 2]'
-    """
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
-    if hint in words:
-        return words[hint]
-    origin, parts = get_origin(hint) or hint, get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join(describe_type(part) for part in parts)
-    if origin is Literal:
-        return " or ".join(repr(part) if isinstance(part, str) else str(part) for part in parts)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping such as {name: value}"
-    if isinstance(origin, type) and issubclass(origin, Sequence) and parts:
-        if origin is tuple and parts[-1] is not Ellipsis:
-            return f"a list of {len(parts)}, each {describe_type(parts[0])}"
-        return f"a list such as {'[a, b]' if parts[0] is str else '[1, 2]'}"
-    return str(hint)

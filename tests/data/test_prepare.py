@@ -250,6 +250,11 @@ def test_a_finished_preparation_is_verified(source: Path, tmp_path: Path) -> Non
         _prepare(source, tmp_path / "out")
 
 
+def _count_open_files() -> int:
+    """Of this process; 0 where the system does not say."""
+    return sum(1 for _ in Path("/proc/self/fd").glob("*"))
+
+
 def test_a_shard_that_is_cut_short_is_unreadable(source: Path, tmp_path: Path) -> None:
     _prepare(source, tmp_path / "out")
     samples = [s for s in _open(tmp_path / "out").train.samples if s.path.endswith("000000.tar")]
@@ -258,6 +263,11 @@ def test_a_shard_that_is_cut_short_is_unreadable(source: Path, tmp_path: Path) -
     shard.write_bytes(content[:3000])
     with pytest.raises(UnreadableVideoError, match="the shard ends early"):
         [_read(sample) for sample in samples]
+    held = _count_open_files()
+    for _ in range(5):  # a decoder that lives as long as a training meets it again and again
+        with pytest.raises(UnreadableVideoError, match="the shard ends early"):
+            [_read(sample) for sample in samples]
+    assert _count_open_files() == held
     shard.write_bytes(content)
     index = shard.with_suffix(INDEX_SUFFIX)
     index.write_bytes(index.read_bytes()[: 2 * ROW.itemsize])

@@ -99,6 +99,22 @@ def test_folds_pool_the_parts(tmp_path: Path) -> None:
     assert any("pooled" in notice for notice in splits.notices)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 4, "val_source": "elsewhere"}, r"data\.folds .* data\.val_source .*: give one of them"),
+        ({"fold": 2}, r"data\.fold is 2: of how many\? Give data\.folds"),
+    ],
+)
+def test_options_that_would_do_nothing(tmp_path: Path, options: dict, message: str) -> None:
+    _make_files(tmp_path)
+    if "val_source" in options:
+        _make_files(tmp_path / options["val_source"])
+        options = {**options, "val_source": str(tmp_path / "elsewhere")}
+    with pytest.raises(ConfigError, match=message):
+        open_splits(DataConfig(source=str(tmp_path), **options))
+
+
 def test_nested_folders_frames_and_junk(tmp_path: Path) -> None:
     _touch(tmp_path / "a" / "monday" / "1.MP4", tmp_path / "a" / "2.webm", tmp_path / "a" / "3.gif")
     _touch(*(tmp_path / "a" / "frames of 4" / f"{n:05d}.jpg" for n in range(3)))

@@ -69,6 +69,15 @@ def test_the_same_call_goes_on(folds, tmp_path, monkeypatch):
     assert len(tests) == 3, "what is done is not done again"
 
 
+def test_the_default_directory_is_found_again(folds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folds = replace(folds, out=None, optim=replace(folds.optim, epochs=1, batch_size=18))
+    first = train_each_split(folds)
+    assert first.directory == Path("runs") / f"splits-{folds.model}-{Path(folds.data.source).name}"
+    assert train_each_split(folds) == first
+    assert list(Path("runs").iterdir()) == [first.directory]
+
+
 def test_runs_with_other_options_are_not_mixed(folds):
     train_each_split(replace(folds, optim=replace(folds.optim, epochs=1)))
     with pytest.raises(ConfigError, match=r"fold-0: the run was started with optim\.epochs = 1, not 2"):

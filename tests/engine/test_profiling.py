@@ -1,11 +1,13 @@
 """What a profile says: verdicts on constructed steps, and real trainings that wait or do not."""
 
+import errno
 import gzip
 import json
 import re
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +16,7 @@ from runs import assert_same_weights
 from torch.autograd import DeviceType
 
 from kinemix.data.loader import TrainLoader
+from kinemix.engine import profiling
 from kinemix.engine.bottleneck import Breakdown, Operator, Setting, find_bottleneck
 from kinemix.engine.logbook import read_log
 from kinemix.engine.profiling import StepProfiler, Window, plan_window, sum_up_trace
@@ -214,6 +217,22 @@ def test_a_network_that_gets_its_batches_at_once_is_the_bottleneck(config, monke
     keep_batches(monkeypatch)
     run = train(replace(config, profile=True, size=128, optim=replace(config.optim, epochs=1, batch_size=4)))
     assert "The network itself takes" in capfd.readouterr().err, (run / "profile.md").read_text()
+
+
+def test_a_disk_that_is_full_costs_the_trace_alone(config, monkeypatch, capfd):
+    def fail(trace, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(profiling.profile, "export_chrome_trace", fail)
+    run = train(replace(config, profile=True))
+    assert (
+        "the profile's trace cannot be written ([Errno 28] No space left on device)" in capfd.readouterr().err
+    )
+    assert "| aten::" in (run / "profile.md").read_text()
+    assert "profile-trace" not in (run / "profile.md").read_text()
+    assert not list(run.glob("*trace*")) + list(run.glob(".*trace*"))
+    assert read_log(run)[-1]["epoch"] == config.optim.epochs
 
 
 def test_too_few_steps_to_profile(config, capfd):

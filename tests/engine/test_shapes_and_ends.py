@@ -63,6 +63,13 @@ def test_multigrid_run_by_hand(multigrid, monkeypatch):
     assert steps[-1]["epoch"] == 8
 
 
+def test_long_cycles_without_a_milestone_are_refused(multigrid):
+    """They would have no effect."""
+    optim = replace(multigrid.optim, schedule="step", milestones=(30.0, 40.0))
+    with pytest.raises(ConfigError, match=r"none of optim\.milestones \[30\.0, 40\.0\] lies within 8 epochs"):
+        train(replace(multigrid, optim=optim))
+
+
 def test_multigrid_resumes_within_an_epoch(multigrid, tmp_path, monkeypatch):
     multigrid = replace(multigrid, optim=replace(multigrid.optim, accumulate=2, schedule="cosine"))
     whole = train(replace(multigrid, out=str(tmp_path / "whole")))

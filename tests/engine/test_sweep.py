@@ -73,6 +73,16 @@ def test_values_are_put_in_place():
         TrainConfig(model_options=config.model_options, model="tsm_resnet18"),
         optim=OptimConfig(lr=0.5, milestones=(1, 2)),
     )
+    assert apply_values(config, {"size": [112, 128]}).size == (112, 128)
+    assert apply_values(config, {"size": None, "optim.lr": 1}).optim.lr == 1
+    with pytest.raises(
+        ConfigError, match=r"--over size: \[1, 2, 3\] is no value of it: it must be a whole number"
+    ):
+        apply_values(config, {"size": [1, 2, 3]})
+    with pytest.raises(
+        ConfigError, match=r"--over optim\.schedule: 'cos' is no value of it: it must be 'cosine' or"
+    ):
+        apply_values(config, {"optim.schedule": "cos"})
     with pytest.raises(ConfigError, match="no option 'lrr'"):
         apply_values(config, {"optim.lrr": 1})
     with pytest.raises(ConfigError, match="that is a group of options"):

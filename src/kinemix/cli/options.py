@@ -20,7 +20,8 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, Namespace
 
 from kinemix.config_file import read_config_files
-from kinemix.errors import ConfigError, describe_type, did_you_mean
+from kinemix.errors import ConfigError, did_you_mean
+from kinemix.hints import describe_type
 
 _ALSO_CALLED = {
     "learning_rate": "optim.lr",

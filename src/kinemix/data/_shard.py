@@ -65,7 +65,11 @@ class ShardSource:
         self._size = scale_to_short_side(*divmod(int(head["micros"]), 2**16), short_side)
         self._reformatter = VideoReformatter()
         self._file = os.open(path, os.O_RDONLY)
-        self._frames = _VideoFrames(self, head) if head["back"] == H264 else None
+        try:
+            self._frames = _VideoFrames(self, head) if head["back"] == H264 else None
+        except BaseException:
+            os.close(self._file)
+            raise
         self.facts = self._gather_facts()
 
     @property

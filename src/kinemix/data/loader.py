@@ -64,8 +64,8 @@ def explain_worker_death(error: Exception) -> WorkerDeathError | None:
     if "DataLoader worker" not in line or not ("exited unexpectedly" in line or "killed by signal" in line):
         return None
     return WorkerDeathError(
-        f"a loader worker died ({line}): if memory or /dev/shm is short, use fewer workers (data.workers) or "
-        "smaller batches; no workers at all show a decoder that crashes"
+        f"a loader worker died ({line}): if memory or /dev/shm is short, lower data.workers or the batch size; "
+        "data.workers=0 shows a decoder that crashes"
     )
 
 
@@ -107,12 +107,7 @@ class _Batches:
                 f"no batch within {self._loader.timeout:g} s: a video hangs the decoder, or the disk does not "
                 "answer: try another data.reader"
             )
-        if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
-            return DataError(
-                f"a loader worker died ({str(error).splitlines()[0]}): if memory or /dev/shm is short, lower "
-                "data.workers or optim.batch_size; data.workers=0 shows a decoder that crashes"
-            )
-        return error
+        return explain_worker_death(error) or error
 
 
 class TrainLoader(_Batches):

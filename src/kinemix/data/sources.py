@@ -71,6 +71,12 @@ def open_splits(data: DataConfig) -> Splits:
     """
     if not data.source:
         raise ConfigError("data.source: nothing given: name a folder with one folder a class, or a list file")
+    if data.folds is not None and data.val_source is not None:
+        raise ConfigError(
+            "data.folds holds a part of data.source out, and data.val_source is held out whole: give one of them"
+        )
+    if data.folds is None and data.fold:
+        raise ConfigError(f"data.fold is {data.fold}: of how many? Give data.folds")
     listings = [
         list_videos(
             source,

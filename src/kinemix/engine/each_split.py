@@ -15,8 +15,6 @@ import numpy as np
 from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig
 from kinemix.data.sources import list_published_splits
-from kinemix.engine.launch import count_processes, settle_machine
-from kinemix.engine.run_directory import make_numbered
 from kinemix.engine.trial import Trial, carry_out
 from kinemix.errors import ConfigError
 
@@ -71,8 +69,8 @@ def train_each_split(
     """Train and test every published split, or every one of ``data.folds``.
 
     Args:
-        config: of each run; ``out`` is the directory of all, by default a numbered one, and ``data.split``,
-            ``data.fold`` and ``resume`` are filled in.
+        config: of each run; ``out`` is the directory of all (:func:`name_directory` by default), and
+            ``data.split``, ``data.fold`` and ``resume`` are filled in.
         protocol: a paper's views for the tests, instead of the run's.
         checkpoint: which weights are tested; the last were not chosen on the very videos of the test.
         on_split: called with each result as it is there.
@@ -82,9 +80,7 @@ def train_each_split(
         KinemixError: as :func:`kinemix.engine.train.train`.
         Interrupted: after the run under way was saved.
     """
-    if config.out is None and count_processes(settle_machine(config.machine)) > 1:
-        raise ConfigError("out: several processes must be told one directory: give --out")
-    directory = Path(config.out) if config.out else make_numbered(config)
+    directory = Path(config.out) if config.out else name_directory(config)
     results: list[SplitResult] = []
     views = ""
     for name, each in list_splits(config).items():
@@ -100,6 +96,11 @@ def train_each_split(
         _write(sum_up(directory, views, results))
         on_split(results[-1])
     return sum_up(directory, views, results)
+
+
+def name_directory(config: TrainConfig) -> Path:
+    """Where the runs lie by default: the same call finds them again."""
+    return Path("runs") / f"splits-{config.model.replace('/', '_')}-{Path(config.data.source).resolve().stem}"
 
 
 def sum_up(directory: Path, protocol: str, results: list[SplitResult]) -> SplitsResult:

@@ -279,6 +279,12 @@ def plan_config_phases(config: TrainConfig, model: VideoModel) -> tuple[Phase, .
             "set it to none"
         )
     in_steps = optim.schedule == "step"
+    if long and in_steps and not any(0 < milestone < optim.epochs for milestone in optim.milestones):
+        raise ConfigError(
+            f"optim.multigrid is {optim.multigrid}: its long cycles end where the rate steps down, and none of "
+            f"optim.milestones {list(optim.milestones)} lies within {optim.epochs} epochs: give others, or "
+            "another optim.schedule"
+        )
     return plan_phases(
         batch_size=optim.batch_size,
         num_frames=config.protocol.num_frames,

@@ -129,14 +129,20 @@ class StepProfiler:
         if self._is_over:
             return
         self._is_over = True
-        try:
-            if self._torch is not None:
-                self._torch.stop()
-                self._torch = None
-            if self._steps:
+        if self._torch is not None:
+            self._torch.stop()
+            self._torch = None
+        if self._steps:
+            with self._tell_if_unwritable("profile"):
                 self._write()
-        except OSError as error:
-            self._say(f"note: the profile cannot be written ({error})")
+
+    @contextmanager
+    def _tell_if_unwritable(self, what: str) -> Iterator[None]:
+        """A full disk costs what was to be written, and not the training; torch may tell of it as RuntimeError."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            self._say(f"note: the {what} cannot be written ({error})")
 
     @property
     def _is_timed(self) -> bool:
@@ -159,9 +165,13 @@ class StepProfiler:
         return started
 
     def _keep_trace(self, trace: profile) -> None:
-        unfinished = self._directory / f".{TRACE_NAME}"
-        trace.export_chrome_trace(str(unfinished))
-        unfinished.replace(self._directory / TRACE_NAME)
+        with self._tell_if_unwritable("profile's trace"):
+            unfinished = self._directory / f".{TRACE_NAME}"  # torch goes by the ending
+            try:
+                trace.export_chrome_trace(str(unfinished))
+                unfinished.replace(self._directory / TRACE_NAME)
+            finally:
+                unfinished.unlink(missing_ok=True)
         self._num_traced = steps = max(1, self._step - (self._window.total - self._window.traced))
         self._operators, device_seconds = sum_up_trace(
             trace.key_averages(), steps=steps, on_cpu=self._device.type == "cpu"
@@ -215,8 +225,11 @@ class StepProfiler:
                 f"Operators of a mean step of {traced}, under torch's profiler, which slows small ones down, without "
                 "those that they call:",
                 format_table(("operator", "ms", "share", "calls"), rows).rstrip(),
-                f"`{TRACE_NAME}` holds those steps; https://ui.perfetto.dev and chrome://tracing open it. Loader "
-                "processes are not in it.",
+            ]
+        if (self._directory / TRACE_NAME).exists():
+            lines += [
+                f"`{TRACE_NAME}` holds the steps that were traced; https://ui.perfetto.dev and chrome://tracing open "
+                "it. Loader processes are not in it.",
             ]
         return "\n\n".join(lines) + "\n"
 

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
 from kinemix.config import TrainConfig
 from kinemix.errors import ConfigError, did_you_mean
+from kinemix.hints import as_tuple, describe_type, fits
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})(?P<log>:log)?")
@@ -75,7 +76,7 @@ def apply_values(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     """The same options with others in their place.
 
     Raises:
-        ConfigError: no such option.
+        ConfigError: no such option, or a value that it cannot have.
     """
     for name, value in values.items():
         config = _set(config, name.split("."), value, name)
@@ -96,7 +97,10 @@ def _set(config: Any, path: list[str], value: Any, name: str) -> Any:
         raise ConfigError(f"--over {name}: that is a group of options: name one of it")
     if rest:
         value = {**old, ".".join(rest): value}
-    return replace(config, **{first: tuple(value) if isinstance(old, tuple) else value})
+    hint = get_type_hints(type(config))[first]
+    if not fits(value, hint):
+        raise ConfigError(f"--over {name}: {value!r} is no value of it: it must be {describe_type(hint)}")
+    return replace(config, **{first: as_tuple(value, hint)})
 
 
 def _make_range(name: str, low: str, high: str, *, log: bool) -> Axis:

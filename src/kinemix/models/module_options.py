@@ -1,12 +1,11 @@
 """The options of a temporal module: which there are, which of them say where it goes, and what each may be."""
 
 import inspect
-from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Any, get_type_hints
 
-from kinemix.errors import ConfigError, describe_type, did_you_mean
+from kinemix.errors import ConfigError, did_you_mean
+from kinemix.hints import describe_type, fits
 from kinemix.temporal.base import TemporalModule
 
 
@@ -32,7 +31,7 @@ def split_options(
         if option not in known:
             nearest = did_you_mean(option, known) if known else "it takes none"
             raise ConfigError(f"{module_class.name} has no option {option!r}: {nearest}")
-        if not _fits(value, hints.get(option, Any)):
+        if not fits(value, hints.get(option, Any)):
             raise ConfigError(f"{option} is {value!r}: it must be {describe_type(hints[option])}")
     return {o: v for o, v in options.items() if o in own}, {o: v for o, v in options.items() if o in planning}
 
@@ -42,21 +41,3 @@ def _read_hints(module_class: type[TemporalModule]) -> dict[str, Any]:
         return get_type_hints(module_class.choose_insertion) | get_type_hints(module_class.__init__)
     except NameError:  # a module of others, whose annotations name what is imported for type checkers alone
         return {}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value may be what an annotation says; of words the module itself knows which there are."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
-    if origin is Literal:
-        return isinstance(value, tuple({type(part) for part in parts}))
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
-        return (
-            isinstance(value, Sequence)
-            and not isinstance(value, str)
-            and all(_fits(v, parts[0]) for v in value)
-        )
-    if hint in (int, float):
-        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
-    return not isinstance(hint, type) or isinstance(value, hint)
