@@ -80,7 +80,8 @@ def test_values_are_put_in_place():
     ):
         apply_values(config, {"size": [1, 2, 3]})
     with pytest.raises(
-        ConfigError, match=r"--over optim\.schedule: 'cos' is no value of it: it must be 'cosine' or"
+        ConfigError,
+        match=r"--over optim\.schedule: 'cos' is no value of it: it must be 'step' or 'cosine' or",
     ):
         apply_values(config, {"optim.schedule": "cos"})
     with pytest.raises(ConfigError, match="no option 'lrr'"):
@@ -149,8 +150,23 @@ def test_a_grid_and_its_failures(config, stub, tmp_path):
     assert again == found
     with pytest.raises(ConfigError, match="a sweep over other options or values is there"):
         run_sweep(config, GRID[:1], sampler="grid")
+    with pytest.raises(ConfigError, match="a sweep for top1 is there: give --figure top1, or another --out"):
+        run_sweep(config, GRID, sampler="grid", figure="mean_class")
     with pytest.raises(ConfigError, match=r"the run was started with seed = 0, not 1"):
         run_sweep(replace(config, seed=1), GRID, sampler="grid")
+
+
+def test_two_calls_at_once_do_not_meet(config, stub):
+    """The second would take the first one's trials for left over, and start them again."""
+
+    def measure(options):
+        with pytest.raises(ConfigError, match="another call is at work on these runs: wait for it, or give"):
+            run_sweep(config, GRID, sampler="grid")
+        return 0.5
+
+    runs = stub(measure)
+    assert len(run_sweep(config, GRID, sampler="grid").trials) == len(runs.trials) == 6
+    assert len(run_sweep(config, GRID, sampler="grid").trials) == 6, "and the directory is free again"
 
 
 def test_the_search_learns_and_goes_on(config, stub):

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from kinemix.config import TrainConfig
 from kinemix.data.views import Order
 from kinemix.engine.ablation_plan import PlannedRow, list_trials, plan_rows
-from kinemix.engine.campaign import Finished, run_trials
+from kinemix.engine.campaign import Finished, hold_directory, run_trials
 from kinemix.engine.trial import Record, Trial, check_figure, find_finished
 from kinemix.errors import ConfigError, did_you_mean
 from kinemix.evaluate.agreement import Agreement, compare_orders
@@ -110,7 +110,8 @@ def run_ablation(
         on_finished: told of each run as it ends.
 
     Raises:
-        ConfigError: a row cannot be built, no test measures the figure, or runs with other options are in the way.
+        ConfigError: a row cannot be built, no test measures the figure, runs with other options are in the way, or
+            another call is at work there.
         Interrupted: after the runs under way were saved.
     """
     if len(set(seeds)) < len(seeds) or not seeds:
@@ -126,12 +127,13 @@ def run_ablation(
     on_start(len(flat), sum(find_finished(trial) is not None for trial in flat))
     records: dict[str, Record] = {}
     failures: dict[str, str] = {}
-    for finished in run_trials(flat, jobs=jobs):
-        if finished.record is not None:
-            records[finished.trial.name] = finished.record
-        else:
-            failures[finished.trial.name] = finished.error or "stopped"
-        on_finished(finished)
+    with hold_directory(directory):
+        for finished in run_trials(flat, jobs=jobs):
+            if finished.record is not None:
+                records[finished.trial.name] = finished.record
+            else:
+                failures[finished.trial.name] = finished.error or "stopped"
+            on_finished(finished)
     return assemble(planned, trials, records, failures, config=config, directory=directory, figure=figure)
 
 

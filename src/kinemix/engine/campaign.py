@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from kinemix.engine.environment import count_cores
 from kinemix.engine.interrupt import Interrupted, catch_stop
+from kinemix.engine.run_directory import LOCK_NAME
 from kinemix.engine.trial import INTERRUPTED, Record, Trial, find_finished, format_trial
 from kinemix.errors import ConfigError
 
@@ -37,6 +41,27 @@ class Finished:
     error: str | None = None
     stopped: bool = False
     was_done: bool = False
+
+
+@contextmanager
+def hold_directory(directory: Path) -> Iterator[None]:
+    """Make a directory of many runs, and keep it for one call: two at once would take each other's trials up.
+
+    Raises:
+        ConfigError: another call holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"{directory}: another call is at work on these runs: wait for it, or give another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_trials(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kinemix.config import TrainConfig, from_dict, to_dict
-from kinemix.engine.campaign import Finished, run_trials
+from kinemix.engine.campaign import Finished, hold_directory, run_trials
 from kinemix.engine.logbook import FILE_NAME as LOG_NAME
 from kinemix.engine.logbook import read_log
 from kinemix.engine.run_directory import check_same_run
@@ -108,22 +108,23 @@ def run_sweep(
 
     Raises:
         ConfigError: an option is unknown or out of range, no test measures the figure, or a sweep with other
-            options is in the way.
+            options, or for another figure, is in the way, or another call is at work there.
         KinemixError: every trial failed.
         Interrupted: after the runs under way were saved.
     """
     _check(config, axes, trials, sampler)
     check_figure(figure, config)
     directory = Path(config.out) if config.out else Path("runs") / f"sweep-{Path(config.data.source).stem}"
-    search = _Search(
-        config, axes, directory=directory, sampler=sampler, pruner=pruner, figure=figure, jobs=jobs
-    )
-    total = search.enqueue_grid() if sampler == "grid" else trials or NUM_TRIALS
-    on_start(total, search.count_done())
-    for finished in run_trials(search.propose(total), jobs=jobs, watch=search.watch):
-        search.tell(finished)
-        on_finished(finished)
-    return search.sum_up()
+    with hold_directory(directory):
+        search = _Search(
+            config, axes, directory=directory, sampler=sampler, pruner=pruner, figure=figure, jobs=jobs
+        )
+        total = search.enqueue_grid() if sampler == "grid" else trials or NUM_TRIALS
+        on_start(total, search.count_done())
+        for finished in run_trials(search.propose(total), jobs=jobs, watch=search.watch):
+            search.tell(finished)
+            on_finished(finished)
+        return search.sum_up()
 
 
 def _check(config: TrainConfig, axes: Sequence[Axis], trials: int | None, sampler: Sampler) -> None:
@@ -160,7 +161,6 @@ class _Search:
     ) -> None:
         self._optuna = import_optuna()
         self.config, self.axes, self.directory, self.figure = config, tuple(axes), directory, figure
-        directory.mkdir(parents=True, exist_ok=True)
         journal = self._optuna.storages.journal.JournalFileBackend(str(directory / STUDY_NAME))
         self._storage = self._optuna.storages.JournalStorage(journal)
         self._study = self._optuna.create_study(
@@ -294,10 +294,15 @@ class _Search:
         if "base" not in known:
             self._study.set_user_attr("base", to_dict(settled))
             self._study.set_user_attr("axes", axes)
+            self._study.set_user_attr("figure", self.figure)
             return
         where = self.directory / STUDY_NAME
         if known["axes"] != axes:
             raise ConfigError(f"{where}: a sweep over other options or values is there; give another --out")
+        if (sought := known["figure"]) != self.figure:
+            raise ConfigError(
+                f"{where}: a sweep for {sought} is there: give --figure {sought}, or another --out"
+            )
         check_same_run(from_dict(TrainConfig, known["base"]), settled, path=where)
 
     def _make_sampler(self, sampler: Sampler, seed: int, jobs: int) -> Any:
