@@ -201,6 +201,15 @@ def test_a_figure_that_no_test_measures_is_told_before_anything_is_trained(motio
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(["--model", "tsm_resnet18"], "--model: the rows"), (["--seed=3"], "--seed: every row")],
+)
+def test_options_that_a_table_fills_in_are_refused(motion, capsys, given, message):
+    assert main(["ablate", "mixtconv", "3", str(motion), *given]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_real_table_and_nothing_twice(config, motion, monkeypatch, capsys):
     words = ["ablate", "mixtconv", "3", str(motion), "--backbone", "resnet18", "--size", "32"]
     words += ["--backbone_options", json.dumps(SMALL), "--protocol.num_frames", "4", "--data.workers", "0"]

@@ -213,6 +213,9 @@ def test_show_prints_the_file_and_what_it_builds_on(capsys):
 
 
 def test_check_runs_two_steps(capsys):
+    assert main(["recipes", "show", "small_gestures", "--paper", "ctm"]) == 2
+    assert main(["recipes", "check", "*", "--status", "verified here", "--dataset", "kinetics400"]) == 0
+    assert "0 of 0 recipes work" in capsys.readouterr().out
     assert main(["recipes", "check", "small_gestures"]) == 0
     out = capsys.readouterr().out
     assert "works" in out

@@ -1,6 +1,6 @@
 """Tests of a run are read where they lie, and run again where they are missing or of other weights."""
 
-import json
+import shutil
 from dataclasses import replace
 
 import torch
@@ -11,8 +11,9 @@ from kinemix.engine.train import train
 from kinemix.evaluate.order_sensitivity import measure_order
 
 
-def test_tests_are_run_once_and_again_for_other_weights(config) -> None:
-    run = train(replace(config, model="tsn_test_resnet.r160_in1k", optim=replace(config.optim, epochs=1)))
+def test_tests_are_run_once_and_again_for_other_weights(config, tmp_path) -> None:
+    trained = replace(config, model="tsn_test_resnet.r160_in1k", optim=replace(config.optim, epochs=1))
+    run = train(trained)
     there = measure_run(run, workers=0)
     written = there.scores_path.stat().st_mtime_ns
     tested = open_tested_run(run, workers=0)
@@ -26,13 +27,16 @@ def test_tests_are_run_once_and_again_for_other_weights(config) -> None:
     times = {order: file.stat().st_mtime_ns for order, file in tested.files.items()}
     open_tested_run(run, workers=0)
     assert times == {order: file.stat().st_mtime_ns for order, file in tested.files.items()}
-    description = tested.folder / "model.json"
-    content = json.loads(description.read_text())
-    content["metadata"]["epoch"] = 7
-    description.write_text(json.dumps(content))
+    # As many epochs, and other weights: a run that was trained again in the same place.
+    other = train(replace(trained, seed=1, out=str(tmp_path / "other")))
+    shutil.rmtree(tested.folder)
+    shutil.copytree(other / tested.folder.name, tested.folder)
     again = open_tested_run(run, orders=("forward",), workers=0)
-    assert again.scores.model["epoch"] == 7
+    assert again.epoch == tested.epoch == 1
     assert again.files["forward"].stat().st_mtime_ns > written
+    assert torch.equal(
+        torch.tensor(again.scores.logits), torch.tensor(measure_run(other, workers=0).scores.logits)
+    )
 
 
 def test_tested_videos_are_opened_by_the_names_in_the_scores(config) -> None:

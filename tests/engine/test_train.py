@@ -442,6 +442,37 @@ def test_the_limit_names_the_first_videos_and_the_list(tmp_path):
     assert len((tmp_path / "unreadable.csv").read_text().splitlines()) == 6
 
 
+def test_a_resumed_run_goes_on_with_its_list_of_unreadable_videos(config, tmp_path, capfd):
+    """It counts what earlier parts of the run have found, but for what was mended meanwhile."""
+    source = tmp_path / "videos"
+    make_motion(source, train_per_class=2, val_per_class=1, num_frames=8, size=32, workers=1)
+    videos = [source / part / "grow" / "00000.mp4" for part in ("train", "val")]
+    whole = [video.read_bytes() for video in videos]
+    for video in videos:
+        video.write_bytes(b"this is no video")
+    data = DataConfig(source=str(source), workers=0, max_unreadable=0.06)
+    config = replace(config, data=data, optim=replace(config.optim, epochs=2))
+    run = train(replace(config, optim=replace(config.optim, epochs=1)))
+    listed = (run / "unreadable.csv").read_text()
+    assert all(str(video) in listed for video in videos)
+    config_file = run / "config.yaml"
+    config_file.write_text(config_file.read_text().replace("epochs: 1\n", "epochs: 2\n"))
+
+    another = source / "train" / "shrink" / "00001.mp4"
+    kept = another.read_bytes()
+    another.write_bytes(b"nor is this")
+    with pytest.raises(DataError, match=r"3 of 36 videos cannot be read"):
+        train(replace(config, resume=True))
+    another.write_bytes(kept)
+    for video, content in zip(videos, whole, strict=True):
+        video.write_bytes(content)
+    capfd.readouterr()
+    train(replace(config, resume=True))
+    # All three were read, so nothing is left of the list but its heading.
+    assert (run / "unreadable.csv").read_text() == "path,reason\n"
+    assert "left out" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

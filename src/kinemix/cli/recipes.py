@@ -29,46 +29,62 @@ def run_recipes(words: list[str]) -> int:
     options.add(
         "NAMES", str, nargs="*", about="of recipes; check and list take shell patterns such as 'gsm/*'"
     )
-    options.add("--paper", Paper | None, about="list only rows of this paper")
-    options.add("--dataset", str | None, about="list only rows of this dataset, by any of its names")
-    options.add("--status", str | None, about="list only rows whose status holds this text, such as 'counts'")
+    options.add("--paper", Paper | None, about="rows of this paper alone")
+    options.add("--dataset", str | None, about="rows of this dataset alone, by any of its names")
+    options.add("--status", str | None, about="rows whose status holds this text alone, such as 'counts'")
     options.add("--format", Literal["table", "json"], "table", about="of the list")
     given = options.parse(words)
     if given.WHAT == "show":
+        if _is_filtered(given):
+            raise ConfigError("--paper, --dataset and --status: recipes show NAME needs none of them")
         return _show(given.NAMES or [])
     if given.WHAT == "check":
-        return _check(_pick(given.NAMES or []))
+        return _check(_pick(given))
     if given.WHAT == "headers":
-        return _write_headers(_pick(given.NAMES or []))
+        return _write_headers(_pick(given))
     return _list(given)
 
 
-def _pick(patterns: list[str]) -> "list[Recipe]":
+def _is_filtered(given: Any) -> bool:
+    return any(value is not None for value in (given.paper, given.dataset, given.status))
+
+
+def _pick(given: Any) -> "list[Recipe]":
+    """The recipes that are named, of the rows that the filters leave."""
     from kinemix.engine.recipes import list_recipes, read_recipe
 
-    if not patterns:
-        return list(list_recipes())
-    picked = []
-    for pattern in patterns:
+    picked = list(list_recipes()) if not given.NAMES else []
+    for pattern in given.NAMES or []:
         found = [recipe for recipe in list_recipes() if fnmatch(recipe.name, pattern)]
         picked += found or [read_recipe(pattern)]  # which says what is near
-    return picked
+    if not _is_filtered(given):
+        return picked
+    rows = {entry.recipe for entry in _filter_entries(given)}
+    return [recipe for recipe in picked if recipe.name in rows]
 
 
-def _list(given: Any) -> int:
+def _filter_entries(given: Any) -> "list[Entry]":
+    """Rows of the papers, by paper, dataset and status."""
     from kinemix.data.sources import find_dataset
     from kinemix.engine.recipe_list import list_entries
 
     if given.dataset is not None and (kind := find_dataset(given.dataset)) is None:
         raise ConfigError(f"--dataset {given.dataset}: no such dataset; 'kinemix data list' lists them")
     dataset = kind.name if given.dataset is not None and kind is not None else None
-    entries = [
+    return [
         entry
         for entry in list_entries()
         if given.paper in (None, entry.paper)
         and dataset in (None, entry.dataset)
         and (given.status is None or given.status.lower() in entry.status.lower())
-        and (not given.NAMES or any(fnmatch(entry.recipe, pattern) for pattern in given.NAMES))
+    ]
+
+
+def _list(given: Any) -> int:
+    entries = [
+        entry
+        for entry in _filter_entries(given)
+        if not given.NAMES or any(fnmatch(entry.recipe, pattern) for pattern in given.NAMES)
     ]
     if given.format == "json":
         print(json.dumps([entry.as_dict() for entry in entries], indent=2, ensure_ascii=False))

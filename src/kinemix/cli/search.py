@@ -9,6 +9,13 @@ from typing import Literal
 from kinemix.cli import USER_ERROR, VERBS
 from kinemix.cli.options import Options
 from kinemix.cli.training import add_train_options, read_train_config
+from kinemix.errors import ConfigError
+
+_OF_ROWS = {
+    "--model": "the rows of the table are the models: choose among them with --rows, and where they go with --backbone",
+    "--seed": "every row is trained once with each of --seeds: give it there",
+}
+"""Options of a training that a table fills in itself; a config file may say them, for other uses of it."""
 
 
 def run_ablate(words: list[str]) -> int:
@@ -30,6 +37,9 @@ def run_ablate(words: list[str]) -> int:
     options.add("--reverse", bool, False, about="test with the frames of each clip played backwards too")
     options.add("--figure", str, "top1", about="ours that stands beside the paper's top-1")
     options.add("--jobs", int, 1, about="runs at once; they share the cores")
+    for word in words:
+        if (name := word.partition("=")[0]) in _OF_ROWS:
+            raise ConfigError(f"{name}: {_OF_ROWS[name]}")
     values = options.parse(words).as_dict()
     own = {name: values.pop(name) for name in ("PAPER", "TABLE", "rows", "backbone", "seeds", "each_split")}
     reverse, figure, jobs = (values.pop(name) for name in ("reverse", "figure", "jobs"))

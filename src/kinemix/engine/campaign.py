@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from kinemix.engine.environment import count_cores
 from kinemix.engine.interrupt import Interrupted, catch_stop
-from kinemix.engine.run_directory import LOCK_NAME
+from kinemix.engine.run_directory import LOCK_NAME, tell_unusable
 from kinemix.engine.trial import INTERRUPTED, Record, Trial, find_finished, format_trial
 from kinemix.errors import ConfigError
 
@@ -48,12 +48,13 @@ def hold_directory(directory: Path) -> Iterator[None]:
     """Make a directory of many runs, and keep it for one call: two at once would take each other's trials up.
 
     Raises:
-        ConfigError: another call holds it.
+        ConfigError: another call holds it, or it cannot be made or written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / LOCK_NAME)
     try:
-        lock.acquire(timeout=0)
+        with tell_unusable():
+            directory.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError(
             f"{directory}: another call is at work on these runs: wait for it, or give another --out"

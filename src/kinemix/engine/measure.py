@@ -30,7 +30,7 @@ from kinemix.evaluate.protocol import check_mirrors, override_views, protocol_fr
 from kinemix.evaluate.scores import Scores, merge_scores, write_scores
 from kinemix.evaluate.submission import check_space, write_submission
 from kinemix.label_space import LabelSpace, label_space_from_dict
-from kinemix.models.checkpoint import find_checkpoint, load_checkpoint
+from kinemix.models.checkpoint import find_checkpoint, load_checkpoint, read_hash
 from kinemix.models.video import VideoModel
 
 _OF_OTHER_DATA = {
@@ -172,6 +172,7 @@ def measure_run(
                     **test.model.description,
                     "checkpoint": str(folder),
                     "epoch": metadata.get("epoch"),
+                    "weights": test.weights,
                 },
                 device=device,
                 keep_views=keep_views,
@@ -226,6 +227,7 @@ class _Test:
 
     folder: Path
     model: VideoModel
+    weights: str
     metadata: dict[str, Any]
     views: Protocol
     space: LabelSpace
@@ -245,6 +247,8 @@ def _open_test(
 ) -> _Test:
     check_data_options(source, options)
     folder = find_checkpoint(run, checkpoint)
+    # Asked before: where a training replaces them just then, the test is taken for one of other weights, and run again.
+    weights = read_hash(folder)
     model, metadata = load_checkpoint(folder)
     views, space, data = read_metadata(folder, metadata)
     if submits:
@@ -258,6 +262,7 @@ def _open_test(
     return _Test(
         folder=folder,
         model=model,
+        weights=weights,
         metadata=metadata,
         views=views,
         space=space,

@@ -255,6 +255,7 @@ class Run:
             self.save_last()
         self._watch.show("validating")
         scores = validate(self.fabric, self._parts, loader, on_batch=self._stop_if_asked)
+        self._unreadable.note_read(scores.ids)
         self._note_unreadable(scores.unreadable)
         return scores
 
@@ -264,9 +265,11 @@ class Run:
 
     def _note_unreadable(self, found: Iterable[tuple[str, str]] = ()) -> None:
         """Note what any process has found, in all of them, so that all find the same number of them too many."""
-        for reasons in gather(self.fabric, self._unreadable.reasons):
-            found = [*found, *reasons.items()]
-        do_all(self.fabric, lambda: self._unreadable.add(found))
+        mended: set[str] = set()
+        for theirs in gather(self.fabric, (self._unreadable.reasons, self._unreadable.mended)):
+            found, mended = [*found, *theirs[0].items()], mended | theirs[1]
+        self._unreadable.drop(mended)
+        do_all(self.fabric, lambda: self._unreadable.add(one for one in found if one[0] not in mended))
 
     def _tell_unreadable(self) -> None:
         self._note_unreadable()

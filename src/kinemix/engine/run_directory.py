@@ -20,7 +20,8 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,19 @@ def open_run_directory(config: TrainConfig) -> "RunDirectory":
         ConfigError: the directory holds another run, is in use, or cannot be written; or the run to be
             resumed has other options.
     """
-    try:
+    with tell_unusable():
         path = Path(config.out) if config.out else make_numbered(config)
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path}: this is a file, and the run needs a directory; give another --out")
         path.mkdir(parents=True, exist_ok=True)
         return RunDirectory(path, config)
+
+
+@contextmanager
+def tell_unusable() -> Iterator[None]:
+    """Where a directory for runs cannot be made or written, raise a :class:`ConfigError` that says which."""
+    try:
+        yield
     except PermissionError as error:
         raise ConfigError(f"{error.filename}: no permission to write there; give another --out") from error
     except (NotADirectoryError, FileNotFoundError, FileExistsError) as error:
@@ -122,7 +130,9 @@ class RunDirectory:
             # It ended before anything was learned: nothing of it is worth keeping, and it must not be in the way.
             leftovers = [self.path / name for name in _LEFT_BY_A_START]
             leftovers += (self.path / "tensorboard").glob("events*")
-            for leftover in (*leftovers, *(self.path / "splits").glob("*.csv"), *self.path.glob(PATTERN)):
+            leftovers += (self.path / "splits").glob("*.csv")
+            leftovers += (path for pattern in (PATTERN, "test-*") for path in self.path.glob(pattern))
+            for leftover in leftovers:
                 leftover.unlink(missing_ok=True)
             if (self.path / "wandb").exists():
                 shutil.rmtree(self.path / "wandb")

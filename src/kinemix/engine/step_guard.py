@@ -61,11 +61,12 @@ class StepGuard:
         self._rng, self._batches = collect_rng_state(self._fabric.device), []
 
     def check_batch(self, batch: Batch) -> None:
-        """Note a micro-batch's unreadable videos.
+        """Note which of a micro-batch's videos could be read, and which not.
 
         Raises:
             DataError: they are too many; in this process alone.
         """
+        self._unreadable.note_read(self._samples.samples[index].name for index in batch.indices.tolist())
         self._unreadable.add((video.path, video.reason) for video in batch.unreadable)
 
     def check_loss(self, batch: Batch, loss: float) -> None:

@@ -25,7 +25,7 @@ from kinemix.engine.settle import make_absolute
 from kinemix.errors import CheckpointError
 from kinemix.evaluate.scores import Scores, read_scores
 from kinemix.label_space import LabelSpace, label_space_from_dict
-from kinemix.models.checkpoint import find_checkpoint, read_description
+from kinemix.models.checkpoint import find_checkpoint, read_description, read_hash
 
 ORDERS: tuple[Order, ...] = ("forward", "reverse", "shuffle", "single")
 
@@ -129,7 +129,7 @@ def open_tested_run(
     for order in dict.fromkeys(("forward", *orders)):
         stem = name_test(folder, protocol, order=order, source=source)
         files[order] = stem.with_name(stem.name + ".parquet")
-        scores = None if data_options else _read_test(files[order], metadata, protocol)
+        scores = None if data_options else _read_test(files[order], folder, metadata, protocol)
         if scores is None:
             measured = measure_run(
                 folder,
@@ -154,8 +154,8 @@ def open_tested_run(
     )
 
 
-def _read_test(path: Path, metadata: Mapping[str, Any], protocol: Protocol) -> Scores | None:
-    """Scores that lie there, if they are of these weights and this protocol."""
+def _read_test(path: Path, folder: Path, metadata: Mapping[str, Any], protocol: Protocol) -> Scores | None:
+    """Scores that lie there, if they are of this checkpoint's weights and this protocol."""
     if not path.is_file():
         return None
     try:
@@ -164,4 +164,4 @@ def _read_test(path: Path, metadata: Mapping[str, Any], protocol: Protocol) -> S
         return None  # it is measured anew, which replaces it
     space = label_space_from_dict(metadata["class_names"], metadata.get("label_space", {}))
     fits = scores.protocol == protocol and scores.space == space
-    return scores if fits and scores.model.get("epoch") == metadata.get("epoch") else None
+    return scores if fits and scores.model.get("weights") == read_hash(folder) else None

@@ -169,6 +169,15 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     return content
 
 
+def read_hash(folder: str | Path) -> str:
+    """SHA-256 of a checkpoint's weights, by which two are told apart.
+
+    Raises:
+        CheckpointError: as :func:`read_description`.
+    """
+    return str(read_description(folder)["weights"]["sha256"])
+
+
 def _build(folder: Path, description: Mapping[str, Any]) -> VideoModel:
     if "name" not in description:
         raise CheckpointError(

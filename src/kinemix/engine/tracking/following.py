@@ -49,6 +49,7 @@ class Followers:
         resume_at: step of the optimizer from which the run goes on, and whose log is sent as far as a tracker does
             not hold it.
         is_needed: whether it is an error if one cannot be opened; else that is told, and the others are used.
+        kept: where records lie that a tracker has not taken, and what sends them, as a part of a sentence.
 
     Raises:
         ConfigError: there is no such tracker; one cannot be opened.
@@ -64,8 +65,9 @@ class Followers:
         say: Callable[[str], None],
         resume_at: int | None = None,
         is_needed: bool = True,
+        kept: str = f"they are in {LOG_NAME}, and --resume sends them",
     ) -> None:
-        self._say = say
+        self._say, self._kept = say, kept
         self._followers: list[_Follower] = []
         identities = read_identities(directory)
         for name in dict.fromkeys(names):
@@ -120,7 +122,7 @@ class Followers:
             if follower.is_alive():
                 self._say(f"waiting for {follower.tracker.title}, {PATIENCE:.0f} seconds at most")
                 follower.join(deadline - time.monotonic())
-            if line := follower.sum_up():
+            if line := follower.sum_up(kept=self._kept):
                 self._say(f"{_NOTE}{line}")
         self._followers = []
 
@@ -168,14 +170,11 @@ class _Follower:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def sum_up(self) -> str | None:
-        """What went wrong, at the end."""
+    def sum_up(self, *, kept: str) -> str | None:
+        """What went wrong, at the end; ``kept`` says where the records are that are left over."""
         title, left = self.tracker.title, len(self._line)
         if left:
-            return (
-                f"{title} has not taken the last {left} records ({self._reason or 'it does not answer'}): "
-                f"they are in {LOG_NAME}, and --resume sends them"
-            )
+            return f"{title} has not taken the last {left} records ({self._reason or 'it does not answer'}): {kept}"
         if self.is_alive():
             return f"{title} is still busy, and the run does not wait for it any longer"
         return f"{title} could not be told how the run has ended ({self._reason})" if self._failures else None
@@ -220,7 +219,7 @@ class _Follower:
 def report_test(
     directory: Path, name: str, figures: Mapping[str, float], *, iteration: int, epoch: float
 ) -> list[str]:
-    """Tell the trackers of a run what a test of it has found.
+    """Tell the trackers of a run what a test of it has found; those that were added when it was resumed too.
 
     Args:
         directory: of the run.
@@ -237,12 +236,13 @@ def report_test(
         with (
             FileLock(directory / LOCK_NAME, timeout=0),
             Followers(
-                config.track,
+                [*config.track, *read_identities(directory)],
                 directory=directory,
                 config=to_dict(config),
                 count=dict,
                 say=told.append,
                 is_needed=False,
+                kept=f"they are in test-{name}.json, and the same test again sends them",
             ) as followers,
         ):
             record = {"time": time.time(), "kind": f"test/{name}", "iteration": iteration, "epoch": epoch}
