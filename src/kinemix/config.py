@@ -253,7 +253,7 @@ class OptimConfig:
             their mean and variance (TSN); ``first``: all but the first keep scale and shift as well (CTM on
             UCF-101); ``fixed``: all keep everything.
         frozen_stages: the stem and so many of the network's stages keep weights and statistics; 0 for the stem
-            alone, null for nothing.
+            alone, null for nothing. Temporal modules that were put beside their layers learn all the same.
         ema: share that an exponential moving average of the weights keeps at each step (.999 looks back over
             about a thousand); it rises to this from the start, for short trainings. The average is what is then
             validated, saved and tested; null for the weights themselves.

@@ -88,6 +88,28 @@ def test_stages_by_structure(name, stem, first_of_stage_2):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("mixtconv_resnet18", 1), ("gsm_bn_inception", 1), ("ctm_resnet18", 3), ("mtnet_s", 1)],
+)
+def test_what_a_temporal_module_adds_to_a_frozen_stage_learns(name, count):
+    """MTConv stands instead of a stage's own convolutions, and is the stage."""
+    model = create_model(name, num_classes=3, num_frames=4, input_size=64)
+    resting = freeze_(model, frozen_stages=count)
+    model.train()
+    for module in resting:
+        module.training = False
+    frozen = [path for path, stage in model.stages.items() if stage <= count]
+    learning = set()
+    for path, module in model.named_modules():
+        if any(f"{path}.".startswith(f"backbone.{stage}.") for stage in frozen):
+            adds = ".temporal" in path and name != "mtnet_s"
+            assert module.training is adds, path
+            assert all(p.requires_grad is adds for p in module.parameters(recurse=False)), path
+            learning |= {path} if adds else set()
+    assert bool(learning & model.temporal_modules().keys()) is (name != "mtnet_s")
+
+
 def test_what_cannot_be_frozen(config):
     model = create_model(MODEL, num_classes=3, num_frames=2, input_size=32)
     with pytest.raises(ConfigError, match=rf"optim\.frozen_stages is 5: {MODEL} has 4 stages"):

@@ -143,7 +143,7 @@ def train_epoch(
         check_loss: called with each micro-batch as it came and its loss, before the loss is used; raises in all
             processes or in none.
         check_gradient: called with the norm of each step's gradient, before it is used; likewise.
-        resting: modules of the network that stay in evaluation mode.
+        resting: modules of the network that stay in evaluation mode, each for itself.
         span: stands around each part of a step.
 
     Yields:
@@ -161,7 +161,7 @@ def train_epoch(
 
     network.train()
     for module in resting:
-        module.eval()
+        module.training = False
     while position.batch < num_batches:
         started, waiting, clips, used, norm = time.perf_counter(), 0.0, 0, 0, None
         losses: dict[str, float] = {}
