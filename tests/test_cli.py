@@ -202,6 +202,12 @@ def test_predict_goes_on_after_a_bad_file(kinemix, run, motion, tmp_path, form):
     assert good.name in out
     assert len(errors.splitlines()) == 1
     assert "bad [1].mp4" in errors
+    if form == "csv":
+        bad, *rows = csv.DictReader(io.StringIO(out))
+        assert Path(bad["file"]).name == "bad [1].mp4"
+        assert bad["error"] in errors
+        assert {name for name, value in bad.items() if value} == {"file", "error"}
+        assert [row["error"] for row in rows] == [""] * 5
 
 
 def test_inspect(kinemix):
@@ -311,6 +317,10 @@ def test_closed_streams(tmp_path):
         (["train", "X", "--protocol.num_crops", "5"], ["num_crops is '5'", "1 or 3 or 10"]),
         (["train", "X", "--size", "[1,2,3]"], ["size is '[1, 2, 3]'", "a list of 2"]),
         (["train", "X", "--resume", "yes please"], ["resume is 'yes please'", "true or false"]),
+        (
+            ["train", "--profile", "."],
+            ["profile is '.'", "--profile took what stands behind it: put that first"],
+        ),
         (["train", "X", "--protocol.input.size", "64"], ["--protocol.input.size", "'size'"]),
         (["train", "X", "Y"], ["'Y'", "too many"]),
         (["train"], ["no data"]),

@@ -335,7 +335,7 @@ class TrainConfig:
         init_from: start from the weights of a run, of a checkpoint folder (such as ``kinemix convert`` writes) or of
             another project's file. Layers of the same place and shape are taken over, whatever the temporal
             modules are; the classifier is new unless the classes are the same. The run tells what was taken.
-        model_options: the temporal module's options, and ``placement``.
+        model_options: the temporal module's options (``kinemix list`` names them), and ``placement``.
         backbone_options: passed to the backbone's constructor (timm).
         size: height and width of the network's input in pixels, one number for a square; by default the
             backbone's own. The model is built for it.

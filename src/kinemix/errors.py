@@ -51,9 +51,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("mixtcnov", ["mixtconv", "tsm"])
     "did you mean 'mixtconv'?"
+    >>> did_you_mean("sth", ["ctm/hmdb51-one", "sthv1-mstnet-8f"])
+    "did you mean 'sthv1-mstnet-8f'?"
     """
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.6)
+    close = close or [known for known in names if known.startswith(name)][:3] if name else close
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")

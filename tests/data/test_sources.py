@@ -99,6 +99,14 @@ def test_folds_pool_the_parts(tmp_path: Path) -> None:
     assert any("pooled" in notice for notice in splits.notices)
 
 
+def test_a_dataset_without_its_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        DataError, match="ssv2: is a dataset's name: say where it lies, something_something_v2:ROOT"
+    ):
+        open_splits(DataConfig(source=str(tmp_path / "ssv2")))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

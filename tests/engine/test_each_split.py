@@ -78,6 +78,12 @@ def test_the_default_directory_is_found_again(folds, tmp_path, monkeypatch):
     assert list(Path("runs").iterdir()) == [first.directory]
 
 
+def test_a_protocol_that_there_is_not_is_told_before_anything_is_trained(folds):
+    with pytest.raises(ConfigError, match="no protocol 'nothere'"):
+        train_each_split(folds, protocol="nothere")
+    assert not Path(folds.out).exists()
+
+
 def test_runs_with_other_options_are_not_mixed(folds):
     train_each_split(replace(folds, optim=replace(folds.optim, epochs=1)))
     with pytest.raises(ConfigError, match=r"fold-0: the run was started with optim\.epochs = 1, not 2"):

@@ -124,6 +124,8 @@ def test_what_cannot_be_frozen(config):
         ({"frozen_stages": -1}, r"optim\.frozen_stages is -1"),
         ({"warmup_start": 1.5}, r"optim\.warmup_start is 1\.5"),
         ({"lr_batch": 0}, r"optim\.lr_batch is 0"),
+        ({"gamma": -1.0}, r"optim\.gamma is -1\.0: .* give more than 0"),
+        ({"milestones": (3.0, 1.0)}, r"optim\.milestones is \[3\.0, 1\.0\]: give them in their order"),
     ):
         with pytest.raises(ConfigError, match=message):
             settle_config(replace(config, optim=replace(config.optim, **optim)))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from kinemix.config import MachineConfig, TrainConfig
-from kinemix.engine.launch import find_started, settle_machine
+from kinemix.engine.launch import find_started, launch_fabric, settle_machine
 from kinemix.engine.run_directory import check_same_run
 from kinemix.engine.train import train
 from kinemix.errors import ConfigError
@@ -179,3 +179,13 @@ def test_options_in_the_page_are_options():
         for option in re.findall(r"--((?:machine|optim|data)\.\w+)", line):
             group, _, field = option.partition(".")
             assert hasattr(getattr(TrainConfig(), group), field), option
+
+
+def test_several_machines_that_know_no_meeting_place_do_not_wait_for_each_other(monkeypatch):
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    monkeypatch.delenv("NODE_RANK", raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "first")
+    with pytest.raises(
+        ConfigError, match=r"machine\.nodes: .* set MASTER_PORT, NODE_RANK in the environment of each"
+    ):
+        launch_fabric(MachineConfig(accelerator="cpu", devices=1, nodes=2))

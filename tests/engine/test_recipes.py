@@ -214,6 +214,10 @@ def test_show_prints_the_file_and_what_it_builds_on(capsys):
 
 def test_check_runs_two_steps(capsys):
     assert main(["recipes", "show", "small_gestures", "--paper", "ctm"]) == 2
+    assert main(["recipes", "list", "nonsense"]) == 2
+    assert "no row matches" in capsys.readouterr().err
+    assert main(["recipes", "show", "gsm/sthv1"]) == 2
+    assert "did you mean 'gsm/sthv1-" in capsys.readouterr().err
     assert main(["recipes", "check", "*", "--status", "verified here", "--dataset", "kinetics400"]) == 0
     assert "0 of 0 recipes work" in capsys.readouterr().out
     assert main(["recipes", "check", "small_gestures"]) == 0

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -337,6 +338,38 @@ def test_a_run_is_not_overwritten_nor_resumed_from_nothing(config, tmp_path):
         train(replace(config, out=str(tmp_path / "none"), resume=True))
     with pytest.raises(ConfigError, match="no run to resume"):
         train(replace(config, out=None, resume=True))
+
+
+@pytest.mark.parametrize("resume", [False, True, "auto"])
+def test_what_is_left_of_a_run_is_neither_overwritten_nor_begun_anew(config, resume):
+    run = train(replace(config, optim=replace(config.optim, epochs=2)))
+    log = (run / "log.jsonl").read_bytes()
+    again = replace(config, resume=resume, optim=replace(config.optim, epochs=2))
+    shutil.rmtree(run / "last")
+    with pytest.raises(ConfigError, match=r"whose last/ is gone, .*: restore that, or .* --init_from .*best"):
+        train(again)
+    shutil.rmtree(run / "best")
+    with pytest.raises(
+        ConfigError, match="holds the log of a run whose checkpoints are gone: give another --out"
+    ):
+        train(again)
+    assert (run / "log.jsonl").read_bytes() == log
+
+
+@pytest.mark.parametrize("resume", [True, "auto"])
+def test_a_run_without_its_options_is_told(config, resume):
+    run = train(replace(config, optim=replace(config.optim, epochs=1)))
+    (run / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"has checkpoints and no config\.yaml, .*: restore it from a copy"):
+        train(replace(config, resume=resume))
+
+
+def test_what_of_a_schedule_is_never_reached_is_told(config, capfd):
+    optim = replace(config.optim, epochs=1, schedule="step", milestones=(3.0, 5.0), warmup_epochs=2)
+    train(replace(config, optim=optim))
+    told = capfd.readouterr().err
+    assert "the warm-up is longer than the run: the rate never comes up to optim.lr" in told
+    assert "none of optim.milestones [3.0, 5.0] lies within 1 epochs: the rate never steps down" in told
 
 
 def test_default_directories_are_numbered(config, tmp_path, monkeypatch):

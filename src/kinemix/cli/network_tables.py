@@ -130,9 +130,11 @@ def print_overview(overview: Mapping[str, Any]) -> None:
     """Modules, backbones, networks and datasets, in short."""
     console = _open_console()
     if overview["modules"]:
-        table = _start_table(left=("temporal module", "also called", "what it does"), right=())
+        table = _start_table(
+            left=("temporal module", "also called", "what it does", "its model_options"), right=()
+        )
         for name, module in overview["modules"].items():
-            table.add_row(name, ", ".join(module["aliases"]), module["about"])
+            table.add_row(name, ", ".join(module["aliases"]), module["about"], ", ".join(module["options"]))
         console.print(table)
     lines = (
         ("clip networks", ", ".join(overview["clip_networks"])),

@@ -226,6 +226,7 @@ def _describe_house(pattern: str) -> dict[str, Any]:
     from kinemix.data.sources import DATASETS
     from kinemix.models.backbones import is_clip_network, list_backbones
     from kinemix.models.factory import NICKNAMES
+    from kinemix.models.module_options import list_options
     from kinemix.temporal import shelf
 
     modules = {name: shelf.get(name) for name in shelf.names()}
@@ -234,7 +235,8 @@ def _describe_house(pattern: str) -> dict[str, Any]:
         "modules": {
             name: {
                 "aliases": list(module.aliases),
-                "about": (module.__doc__ or "").strip().partition("\n")[0],
+                "about": (module.__doc__ or "").strip().partition("\n")[0].replace("``", ""),
+                "options": [option for several in list_options(module) for option in several],
             }
             for name, module in modules.items()
             if fnmatch(name, pattern)

@@ -251,6 +251,9 @@ class Options:
             value = f" is {given[1].strip()!r}" if given else ""
             kind = describe_type(self._types[name]) if name in self._types else "another value"
             kind += f", or several with blanks between: --{name} A B" * (name in self._several)
+            is_switch = bool in (self._types.get(name), *get_args(self._types.get(name)))
+            if given and is_switch and Path(given[1].strip().strip("'")).exists():
+                kind += f"; --{name} took what stands behind it: put that first"
             raise ConfigError(f"{name}{value}: it must be {kind}")
         if "the following arguments are required" in message or "is required" in message:
             missing = re.findall(r"[A-Z]{2,}", message)

@@ -86,6 +86,8 @@ def _list(given: Any) -> int:
         for entry in _filter_entries(given)
         if not given.NAMES or any(fnmatch(entry.recipe, pattern) for pattern in given.NAMES)
     ]
+    if not entries:
+        raise ConfigError("no row matches; 'kinemix recipes' alone shows all")
     if given.format == "json":
         print(json.dumps([entry.as_dict() for entry in entries], indent=2, ensure_ascii=False))
     else:

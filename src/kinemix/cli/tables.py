@@ -25,24 +25,26 @@ def print_answers(answers: Iterable[Answer], *, form: str) -> list[Answer]:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     console = _open_console()
     if form == "csv":
-        writer.writerow(("file", "task", "rank", "label", "score", "logit", "present"))
+        writer.writerow(("file", "task", "rank", "label", "score", "logit", "present", "error"))
     for answer in answers:
         if answer.error is not None:
             failed.append(answer)
-        elif form == "csv":
+        if form == "csv":
             writer.writerows(_list_rows(answer))
-        else:
+        elif answer.error is None:
             _print_line(console, answer.path)
             _print_ranking(console, answer)
     return failed
 
 
 def _list_rows(answer: Answer) -> Iterator[tuple[object, ...]]:
-    """A line for every prediction; what does not apply is empty."""
+    """A line for every prediction, or one for a file that could not be read; what does not apply is empty."""
+    if answer.error is not None:
+        yield answer.path, "", "", "", "", "", "", answer.error
     for task, predictions in _group_by_task(answer):
         for rank, p in enumerate(predictions, start=1):
             present = "" if p.present is None else str(p.present).lower()
-            yield answer.path, task, rank, p.label, f"{p.score:.6f}", f"{p.logit:.6f}", present
+            yield answer.path, task, rank, p.label, f"{p.score:.6f}", f"{p.logit:.6f}", present, ""
 
 
 def _print_ranking(console: Console, answer: Answer) -> None:

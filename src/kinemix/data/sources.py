@@ -217,6 +217,8 @@ def list_videos(
     """
     named, path = locate_source(source)
     if not path.exists():
+        if named is None and (meant := find_dataset(path.name)) is not None:
+            raise DataError(f"{path.name}: is a dataset's name: say where it lies, {meant.name}:ROOT")
         raise DataError(f"{path}: no such file or folder: check {told_by}")
     kind = named or _recognise(path)
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():

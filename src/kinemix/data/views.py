@@ -1,7 +1,7 @@
 """The one way from a video to network input at test time.
 
-Test, prediction, streaming and export all read a video through :func:`read_views`, with the protocol that
-travels in the checkpoint, so that they cannot disagree.
+Tests, validations and predictions all read a video through :func:`read_views`, with the protocol that travels in the
+checkpoint, so that they cannot disagree.
 """
 
 from collections.abc import Sequence

@@ -17,6 +17,7 @@ from kinemix.config import TrainConfig
 from kinemix.data.sources import list_published_splits
 from kinemix.engine.trial import Trial, carry_out
 from kinemix.errors import ConfigError
+from kinemix.evaluate.named_protocols import find_protocol
 
 FILE_NAME = "splits.json"
 
@@ -76,10 +77,13 @@ def train_each_split(
         on_split: called with each result as it is there.
 
     Raises:
-        ConfigError: the data have one split only, or the directory holds runs with other options.
+        ConfigError: the data have one split only, the directory holds runs with other options, or there is no such
+            protocol.
         KinemixError: as :func:`kinemix.engine.train.train`.
         Interrupted: after the run under way was saved.
     """
+    if protocol is not None:
+        find_protocol(protocol)  # told before anything is trained
     directory = Path(config.out) if config.out else name_directory(config)
     results: list[SplitResult] = []
     views = ""

@@ -115,6 +115,8 @@ def launch_fabric(machine: MachineConfig) -> Fabric:
             raise ConfigError("machine.precision is 16-mixed: the CPU cannot; use bf16-mixed or 32")
         if devices > count_cores():
             raise ConfigError(f"machine.devices is {devices}: this machine has {count_cores()} cores")
+    if starts_itself and nodes > 1:
+        _check_meeting_point()
     strategy = _choose_strategy(machine)
     try:
         with _quiet_lightning():
@@ -138,6 +140,15 @@ def launch_fabric(machine: MachineConfig) -> Fabric:
         warnings.simplefilter("ignore")  # the first process has the same ones
     torch.set_num_threads(machine.threads or max(1, count_cores() // devices))
     return fabric
+
+
+def _check_meeting_point() -> None:
+    """Raise a :class:`ConfigError` unless it is said where several machines meet: they would wait without end."""
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]:
+        raise ConfigError(
+            f"machine.nodes: several machines must know where they meet: set {', '.join(missing)} in the environment "
+            "of each (MASTER_ADDR and MASTER_PORT of the first, NODE_RANK from 0), or start them by torchrun or srun"
+        )
 
 
 def join_started() -> Fabric | None:

@@ -4,6 +4,7 @@ The profiler slows small operators down, so the shares of a step are those of st
 table of operators, are those of the steps behind them. Nothing of it is seen by what is learned.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -156,6 +157,8 @@ class StepProfiler:
         activities = [ProfilerActivity.CPU]
         if self._device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
+        # Its library's lines about devices that are not there read like a failure of the run.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")
         started = profile(
             activities=activities,
             schedule=schedule(wait=0, warmup=self._window.warmed, active=self._window.traced, repeat=1),

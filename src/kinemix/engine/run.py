@@ -18,7 +18,7 @@ from kinemix.engine.logbook import Step
 from kinemix.engine.parts import Parts
 from kinemix.engine.processes import do_all, do_first, gather
 from kinemix.engine.run_directory import open_run_directory
-from kinemix.engine.schedule import count_epochs, rate_at, scale_rate
+from kinemix.engine.schedule import count_epochs, rate_at, scale_rate, tell_unreached
 from kinemix.engine.step_guard import StepGuard
 from kinemix.engine.training_state import Position, restore_rng_state_, seed_generators_
 from kinemix.engine.unreadable import UnreadableList
@@ -96,7 +96,11 @@ class Run:
                 is_over=self.is_over(),
                 rate=self._lr,
                 position=self.position,
-                notices=(*self.splits.notices, *self._checkpoints.notices),
+                notices=(
+                    *self.splits.notices,
+                    *self._checkpoints.notices,
+                    *tell_unreached(self.config.optim, self._steps),
+                ),
             )
             self._stack = stack.pop_all()
 

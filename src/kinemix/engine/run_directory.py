@@ -33,6 +33,8 @@ from kinemix.config import TrainConfig, flatten, from_dict, to_dict
 from kinemix.engine.bad_batch import PATTERN
 from kinemix.engine.environment import describe_environment
 from kinemix.engine.launch import count_processes
+from kinemix.engine.logbook import FILE_NAME as LOG_NAME
+from kinemix.engine.logbook import read_log
 from kinemix.engine.training_state import list_resumable
 from kinemix.errors import CheckpointError, ConfigError
 from kinemix.models.checkpoint import JSON_NAME
@@ -120,12 +122,21 @@ class RunDirectory:
             raise
 
     def _claim(self, config: TrainConfig, *, started_before: bool) -> None:
-        if list_resumable(self.path) or (self.path / "best" / JSON_NAME).exists():
+        if list_resumable(self.path):
             if not config.resume:
                 raise ConfigError(
                     f"{self.path}: a run is already there; add --resume to go on, or give another --out"
                 )
             check_same_run(read_run_config(self.path), config, path=self.path)
+        elif (self.path / "best" / JSON_NAME).exists():
+            raise ConfigError(
+                f"{self.path}: holds a run whose last/ is gone, so it cannot go on: restore that, or start another "
+                f"from its weights: --init_from {self.path / 'best'} and another --out"
+            )
+        elif self._holds_a_log():
+            raise ConfigError(
+                f"{self.path}: holds the log of a run whose checkpoints are gone: give another --out, or remove it"
+            )
         elif (self.path / CONFIG_NAME).exists() or (started_before and self._holds_a_start()):
             # It ended before anything was learned: nothing of it is worth keeping, and it must not be in the way.
             leftovers = [self.path / name for name in _LEFT_BY_A_START]
@@ -146,6 +157,12 @@ class RunDirectory:
         halves = [half for name in _LEFT_BY_A_START for half in self.path.glob(f".{name}.*.partial")]
         for half in (*halves, *(self.path / "splits").glob(".*.partial")):
             half.unlink(missing_ok=True)
+
+    def _holds_a_log(self) -> bool:
+        """Whether a run has come further here than its first epoch, which is saved at its end."""
+        if not (self.path / LOG_NAME).is_file():
+            return False
+        return any(record["kind"] == "val" or record["epoch"] > 1 for record in read_log(self.path))
 
     def _holds_a_start(self) -> bool:
         """Whether there is nothing but what a run leaves that was killed before its options were written."""

@@ -9,6 +9,7 @@ from kinemix.config import DataConfig, InputSpec, TrainConfig
 from kinemix.engine.launch import settle_machine
 from kinemix.engine.run_directory import CONFIG_NAME
 from kinemix.engine.tracking import shelf
+from kinemix.engine.training_state import list_resumable
 from kinemix.errors import ConfigError
 from kinemix.evaluate.protocol import check_protocol
 from kinemix.models.factory import create_model
@@ -82,6 +83,11 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     if config.resume == "auto" and not config.out:
         raise ConfigError("resume is auto: name the directory of the run with --out")
     started = config.out is not None and (Path(config.out) / CONFIG_NAME).is_file()
+    if config.resume and not started and config.out is not None and list_resumable(Path(config.out)):
+        raise ConfigError(
+            f"{config.out}: has checkpoints and no {CONFIG_NAME}, which says what the run is: restore it from a copy "
+            f"(last/model.json holds the same options as metadata.config)"
+        )
     if config.resume is True and not started:
         raise ConfigError(
             f"{config.out or 'no --out'}: no run to resume there (no {CONFIG_NAME}): name its directory with --out"
@@ -114,6 +120,12 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         raise ConfigError(
             "optim.warmup_epochs and optim.warmup_iterations both say how long: give one of them"
         )
+    if config.optim.gamma <= 0:
+        raise ConfigError(
+            f"optim.gamma is {config.optim.gamma}: each milestone multiplies the rate by it; give more than 0"
+        )
+    if list(config.optim.milestones) != sorted(config.optim.milestones):
+        raise ConfigError(f"optim.milestones is {list(config.optim.milestones)}: give them in their order")
     if negative := [pattern for pattern, scale in config.optim.lr_scales.items() if scale < 0]:
         raise ConfigError(f"optim.lr_scales: {negative[0]!r} has a factor below 0")
     if config.protocol.input != InputSpec():

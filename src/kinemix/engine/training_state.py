@@ -177,7 +177,8 @@ def read_checkpoint_(folder: Path, *, model: VideoModel) -> dict[str, Any]:
         return torch.load(folder / name, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises whatever the reader stumbles over
         raise CheckpointError(
-            f"{folder / name}: cannot be read ({type(error).__name__}: {error}); start the run anew"
+            f"{folder / name}: is damaged ({type(error).__name__}): restore it from a copy, or start another run from "
+            f"the weights beside it: --init_from {folder} and another --out"
         ) from error
 
 

@@ -130,7 +130,9 @@ def find_checkpoint(path: str | Path, name: str | None = None) -> Path:
     """
     path = Path(path)
     if not path.exists():
-        raise CheckpointError(f"{path}: no such run directory; `kinemix train` prints the one it writes")
+        raise CheckpointError(
+            f"{path}: no such run directory or file; `kinemix train` prints the one it writes"
+        )
     if path.name == JSON_NAME:
         path = path.parent
     for folder in (path, *(path / choice for choice in ([name] if name else ["best", "last"]))):
