@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -510,11 +511,17 @@ def test_test_data_with_other_classes(refuse, run, motion, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-def test_full_disk(refuse, motion, run, tmp_path):
+def test_full_disk(refuse, motion, run, tmp_path, monkeypatch):
     copy = shutil.copytree(run, tmp_path / "copy")
-    shutil.rmtree(copy / "last")  # so that there is something left to train
-    (copy / "log.jsonl").unlink()
-    (copy / "log.jsonl").symlink_to("/dev/full")
+    options = re.sub(r"  epochs: \d+", "  epochs: 99", (copy / "config.yaml").read_text())
+    (copy / "config.yaml").write_text(options)  # so that there is something left to train
+    open_path = Path.open
+
+    def open_on_full_disk(path, mode="r", **options):
+        is_appended = path.name == "log.jsonl" and mode == "a"
+        return open_path(Path("/dev/full") if is_appended else path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", open_on_full_disk)
     assert "No space left on device" in refuse("train", "--resume", "--out", copy)
 
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from kinemix.cli.bulk import keep_for_answers
 from kinemix.data import _guarded
 from kinemix.data._guarded import CAN_GUARD, ChildDiedError, GuardedChild
 from kinemix.data.bulk import Outcome, Workplace, call_on_all, run
+from kinemix.data.bulk.on_ray import _RayCrew
 from kinemix.data.bulk.workplace import Attempt, Crew
 from kinemix.errors import ConfigError, UnreadableVideoError
 
@@ -319,6 +321,48 @@ def test_workers_leave_alone_what_the_main_process_has_dropped(tmp_path: Path) -
 
 
 # The command line.
+
+
+class _FakeRay:
+    """As much of Ray as a crew uses; the first items kill their actors, one in each of the ways that Ray tells of."""
+
+    def __init__(self) -> None:
+        names = ("RayActorError", "OutOfMemoryError", "NodeDiedError")
+        base = type("RayError", (Exception,), {})
+        kinds = {name: type(name, (base,), {}) for name in names}
+        self.exceptions = SimpleNamespace(RayError=base, **kinds)
+        self.deaths = list(kinds.values())
+
+    def remote(self, **_: object) -> Callable[[type], SimpleNamespace]:
+        ready = SimpleNamespace(remote=lambda: lambda: None)
+        attempt = SimpleNamespace(remote=lambda index, item: lambda: self._attempt(index, item))
+        actor = SimpleNamespace(get_ready=ready, attempt=attempt)
+        return lambda kind: SimpleNamespace(remote=lambda *facts: actor)
+
+    def _attempt(self, index: int, item: int) -> Attempt:
+        if self.deaths:
+            raise self.deaths.pop()("it is gone")
+        return Attempt(index, item + 1)
+
+    def wait(self, coming: list[Any], *, num_returns: int) -> tuple[list[Any], list[Any]]:
+        return coming[:num_returns], coming[num_returns:]
+
+    def get(self, coming: Callable[[], Any]) -> Any:
+        return coming()
+
+    def kill(self, actor: object, *, no_restart: bool) -> None: ...
+
+
+class _OnFakeRay(Workplace):
+    def hire(self, work: Callable[[Any], Any], *, workers: int, max_seconds: float) -> Crew:
+        return _RayCrew(_FakeRay(), work, workers=workers, max_seconds=max_seconds, gpus=0)
+
+    def close(self) -> None: ...
+
+
+def test_what_a_worker_of_ray_did_is_done_again_whatever_it_died_of() -> None:
+    outcomes = call_on_all(str, [1, 2, 3, 4], workers=2, max_seconds=1, on=_OnFakeRay(), ordered=True)
+    assert [(o.value, o.failure) for o in outcomes] == [(2, None), (3, None), (4, None), (5, None)]
 
 
 def test_what_other_threads_print_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,9 @@ class _RayCrew(Crew):
         actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_Actor)
         facts = (work, max_seconds, str(Path.cwd()), version("kinemix"))
         self._hire: Callable[[], Any] = lambda: actor.remote(*facts)
+        # What Ray raises for an actor that died depends on what it died of.
+        told = ray.exceptions
+        self._lost = (told.RayActorError, told.OutOfMemoryError, told.NodeDiedError)
         self._free: list[Any] = []
         self._busy: dict[
             Any, tuple[Any, int | None]
@@ -189,7 +192,7 @@ class _RayCrew(Crew):
         actor, index = self._busy.pop(ready[0])
         try:
             got = self._ray.get(ready[0])
-        except self._ray.exceptions.RayActorError as error:
+        except self._lost as error:
             self._replace(actor, error, was_starting=index is None)
             reason = "its worker's process or machine was lost"
             return [] if index is None else [Attempt(index, error=ChildDiedError(reason, "killed"))]
