@@ -5,6 +5,8 @@ Imports stand inside the functions, so that ``--help`` answers before torch is l
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +21,38 @@ if TYPE_CHECKING:
     from kinemix.engine.recipes import Recipe
 
 Paper = Literal["mixtconv", "gsm", "ctm", "mtnet", "x3d"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    """One of the list: what it shows of a row, and whether a narrow terminal goes without it."""
+
+    heading: str
+    show: "Callable[[Entry], str]"
+    left_out: bool = False
+    justify: Literal["left", "right"] = "left"
+    no_wrap: bool = False
+
+
+_COLUMNS = (
+    _Column(heading="recipe", show=lambda e: e.recipe or "-", no_wrap=True),
+    _Column(heading="paper", show=lambda e: e.paper, left_out=True),
+    _Column(heading="table", show=lambda e: e.table),
+    _Column(heading="row", show=lambda e: e.row),
+    _Column(heading="dataset", show=lambda e: e.dataset, left_out=True),
+    _Column(heading="frames x clips x crops", show=lambda e: e.views),
+    _Column(heading="expected", show=lambda e: e.expected),
+    _Column(heading="hours", show=lambda e: "" if e.hours is None else f"{e.hours:g}", justify="right"),
+    _Column(heading="status", show=lambda e: e.status, left_out=True),
+    _Column(
+        heading="deviations",
+        show=lambda e: str(len(e.deviations)) if e.recipe else "",
+        left_out=True,
+        justify="right",
+    ),
+)
+_WIDTH_OF_ALL = 160
+"""Columns of a terminal below which the list would be cut into slices."""
 
 
 def run_recipes(words: list[str]) -> int:
@@ -101,19 +135,17 @@ def _print_entries(entries: "list[Entry]") -> None:
     from kinemix.engine.recipe_header import GPU
 
     console = _open_console(width=220)
+    is_narrow = console.width < _WIDTH_OF_ALL
+    columns = [column for column in _COLUMNS if not (is_narrow and column.left_out)]
     table = _start_table(left=(), right=())
-    table.add_column("recipe", no_wrap=True)
-    for heading in ("paper", "table", "row", "dataset", "frames x clips x crops", "expected"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("hours", justify="right")
-    table.add_column("status", overflow="fold")
-    table.add_column("deviations", justify="right")
-    for e in entries:
-        hours = "" if e.hours is None else f"{e.hours:g}"
-        deviations = str(len(e.deviations)) if e.recipe else ""
-        cells = (e.recipe or "-", e.paper, e.table, e.row, e.dataset, e.views, e.expected, hours, e.status)
-        table.add_row(*cells, deviations)
+    for column in columns:
+        table.add_column(column.heading, justify=column.justify, no_wrap=column.no_wrap, overflow="fold")
+    for entry in entries:
+        table.add_row(*(column.show(entry) for column in columns))
     console.print(table)
+    if is_narrow:
+        left_out = ", ".join(column.heading for column in _COLUMNS if column.left_out)
+        _print_line(console, f"{left_out}: on a terminal of {_WIDTH_OF_ALL} columns, or in a file")
     names = {entry.recipe for entry in entries if entry.recipe}
     without = sum(not entry.recipe for entry in entries)
     _print_line(console, f"{len(entries)} rows: {len(names)} recipes; {without} rows without")
