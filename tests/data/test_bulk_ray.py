@@ -83,7 +83,9 @@ def test_what_a_killed_actor_did_is_done_again(cluster: RayCluster, tmp_path: Pa
     assert (tmp_path / "always").read_text() == "x" * (1 + run.RETRIES)
     orphans = [Path(f"/proc/{orphan.read_text()}") for orphan in tmp_path.glob("orphan*")]
     assert len(orphans) == 2
-    until = time.monotonic() + 30  # the system ends them when it comes to it, and whoever inherits them buries them
+    until = (
+        time.monotonic() + 30
+    )  # the system ends them when it comes to it, and whoever inherits them buries them
     while any(orphan.exists() for orphan in orphans) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(orphan.exists() for orphan in orphans), "a busy child outlived its actor"
