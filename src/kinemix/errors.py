@@ -56,7 +56,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.6)
-    close = close or [known for known in names if known.startswith(name)][:3] if name else close
+    if name and not close:
+        close = [longer for longer in names if longer.startswith(name)][:3]
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")

@@ -15,6 +15,7 @@ import numpy as np
 from kinemix.atomic import write_atomically
 from kinemix.config import TrainConfig
 from kinemix.data.sources import list_published_splits
+from kinemix.engine.run_directory import name_run
 from kinemix.engine.trial import Trial, carry_out
 from kinemix.errors import ConfigError
 from kinemix.evaluate.named_protocols import find_protocol
@@ -104,7 +105,7 @@ def train_each_split(
 
 def name_directory(config: TrainConfig) -> Path:
     """Where the runs lie by default: the same call finds them again."""
-    return Path("runs") / f"splits-{config.model.replace('/', '_')}-{Path(config.data.source).resolve().stem}"
+    return Path("runs") / f"splits-{name_run(config)}"
 
 
 def sum_up(directory: Path, protocol: str, results: list[SplitResult]) -> SplitsResult:

@@ -28,6 +28,7 @@ from kinemix.engine.objective import Objective, weigh_classes
 from kinemix.engine.optim import build_optimizer, group_parameters
 from kinemix.engine.processes import check_equal, do_all, take_from_first_
 from kinemix.engine.run_directory import list_options
+from kinemix.engine.schedule import has_steps
 from kinemix.engine.settle import build_model
 from kinemix.engine.training_state import list_resumable
 from kinemix.engine.weight_average import average_weights
@@ -279,7 +280,7 @@ def plan_config_phases(config: TrainConfig, model: VideoModel) -> tuple[Phase, .
             "set it to none"
         )
     in_steps = optim.schedule == "step"
-    if long and in_steps and not any(0 < milestone < optim.epochs for milestone in optim.milestones):
+    if long and in_steps and not has_steps(optim):
         raise ConfigError(
             f"optim.multigrid is {optim.multigrid}: its long cycles end where the rate steps down, and none of "
             f"optim.milestones {list(optim.milestones)} lies within {optim.epochs} epochs: give others, or "

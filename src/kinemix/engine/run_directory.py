@@ -272,9 +272,14 @@ def list_options(config: TrainConfig) -> dict[str, Any]:
     return {name: value for name, value in flatten(to_dict(config)).items() if name not in _OF_A_MACHINE}
 
 
+def name_run(config: TrainConfig) -> str:
+    """Of what is trained on what: ``<model>-<data>``."""
+    return f"{config.model.replace('/', '_')}-{Path(config.data.source).resolve().stem}"
+
+
 def make_numbered(config: TrainConfig) -> Path:
     """``runs/<model>-<data>-NNN`` with the first free number, made in one step so that two runs differ."""
-    name = f"{config.model.replace('/', '_')}-{Path(config.data.source).resolve().stem}"
+    name = name_run(config)
     for number in range(1, 1000):
         path = Path("runs") / f"{name}-{number:03d}"
         try:

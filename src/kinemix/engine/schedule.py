@@ -13,6 +13,11 @@ from kinemix.config import OptimConfig
 from kinemix.errors import ConfigError, did_you_mean
 
 
+def has_steps(optim: OptimConfig) -> bool:
+    """Whether a milestone lies within the run."""
+    return any(0 < milestone < optim.epochs for milestone in optim.milestones)
+
+
 def tell_unreached(optim: OptimConfig, steps: Sequence[int]) -> list[str]:
     """What of a schedule lies behind the end of the run, and so has no effect.
 
@@ -26,7 +31,7 @@ def tell_unreached(optim: OptimConfig, steps: Sequence[int]) -> list[str]:
         warmup = count_epochs(optim.warmup_iterations, steps)
     if optim.epochs and warmup >= optim.epochs:
         told.append(f"the warm-up is longer than the run: the rate never comes up to optim.lr {optim.lr:g}")
-    if optim.schedule == "step" and not any(0 < milestone < optim.epochs for milestone in optim.milestones):
+    if optim.schedule == "step" and not has_steps(optim):
         reached = f"none of optim.milestones {list(optim.milestones)} lies within {optim.epochs} epochs"
         told.append(f"{reached}: the rate never steps down")
     return told

@@ -25,7 +25,7 @@ from kinemix.engine.settle import make_absolute
 from kinemix.errors import CheckpointError
 from kinemix.evaluate.scores import Scores, read_scores
 from kinemix.label_space import LabelSpace, label_space_from_dict
-from kinemix.models.checkpoint import find_checkpoint, read_description, read_hash
+from kinemix.models.checkpoint import find_checkpoint, read_description
 
 ORDERS: tuple[Order, ...] = ("forward", "reverse", "shuffle", "single")
 
@@ -121,7 +121,8 @@ def open_tested_run(
         KinemixError: checkpoint or data cannot be used.
     """
     folder = find_checkpoint(Path(run), checkpoint)
-    metadata = read_description(folder)["metadata"]
+    description = read_description(folder)
+    metadata, weights = description["metadata"], description["weights"]["sha256"]
     protocol, space, data = read_metadata(folder, metadata)
     source = make_absolute(source)
     tests: dict[Order, Scores] = {}
@@ -129,7 +130,7 @@ def open_tested_run(
     for order in dict.fromkeys(("forward", *orders)):
         stem = name_test(folder, protocol, order=order, source=source)
         files[order] = stem.with_name(stem.name + ".parquet")
-        scores = None if data_options else _read_test(files[order], folder, metadata, protocol)
+        scores = None if data_options else _read_test(files[order], weights, metadata, protocol)
         if scores is None:
             measured = measure_run(
                 folder,
@@ -154,8 +155,8 @@ def open_tested_run(
     )
 
 
-def _read_test(path: Path, folder: Path, metadata: Mapping[str, Any], protocol: Protocol) -> Scores | None:
-    """Scores that lie there, if they are of this checkpoint's weights and this protocol."""
+def _read_test(path: Path, weights: str, metadata: Mapping[str, Any], protocol: Protocol) -> Scores | None:
+    """Scores that lie there, if they are of the weights with this SHA-256 and of this protocol."""
     if not path.is_file():
         return None
     try:
@@ -164,4 +165,4 @@ def _read_test(path: Path, folder: Path, metadata: Mapping[str, Any], protocol: 
         return None  # it is measured anew, which replaces it
     space = label_space_from_dict(metadata["class_names"], metadata.get("label_space", {}))
     fits = scores.protocol == protocol and scores.space == space
-    return scores if fits and scores.model.get("weights") == read_hash(folder) else None
+    return scores if fits and scores.model.get("weights") == weights else None
