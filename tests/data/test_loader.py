@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,26 @@ def test_an_index_alone_is_epoch_zero(videos: Annotations) -> None:
 
 
 # What may go wrong in a worker
+
+
+@pytest.mark.parametrize(
+    ("workers", "fault"),
+    [
+        pytest.param(
+            1,
+            "no shared memory for a batch of 1,296,000.0 GB.*: .* left; .*lower data.workers",
+            marks=pytest.mark.skipif(not CAN_GUARD, reason="batches are shared on Linux alone"),
+        ),
+        (0, "memory does not suffice .*more were asked for.*: lower the batch size"),
+    ],
+)
+def test_a_batch_that_no_memory_holds_is_told_with_its_size(
+    videos: Annotations, workers: int, fault: str
+) -> None:
+    huge = replace(PROTOCOL, input=InputSpec(size=(3_000_000, 3_000_000)))
+    with pytest.raises(DataError, match=fault) as error:
+        list(_train(videos, workers=workers, protocol=huge).epoch(0))
+    assert len(str(error.value).splitlines()) == 1
 
 
 class _Failing:

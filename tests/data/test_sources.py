@@ -340,6 +340,20 @@ def test_numbers_from_one_are_explained_and_never_guessed(tmp_path: Path) -> Non
     assert excluded.class_names == ("1", "2", "3")
 
 
+def test_options_for_lists_are_told_where_they_mean_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    _touch(*(folder / label / f"{number}.mp4" for label in "ab" for number in range(4)))
+    splits = open_splits(DataConfig(source=str(folder), root=str(tmp_path), labels_start_at=1))
+    assert [notice for notice in splits.notices if "no meaning" in notice] == [
+        f"data.root has no meaning for {folder}, whose videos are found in it",
+        f"data.labels_start_at has no meaning for {folder}, whose labels are names",
+    ]
+    splits = open_splits(
+        DataConfig(source=_numbered(tmp_path, [0, 1] * 4), root=str(tmp_path), labels_start_at=0)
+    )
+    assert not [notice for notice in splits.notices if "no meaning" in notice]
+
+
 def test_numbers_are_judged_over_both_lists(tmp_path: Path) -> None:
     train, val = _numbered(tmp_path, [0, 1, 2]), _numbered(tmp_path, [1, 2], "v.txt")
     splits = open_splits(DataConfig(source=train, val_source=val))

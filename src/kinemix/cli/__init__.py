@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from kinemix.errors import ConfigError, KinemixError, did_you_mean
+from kinemix.shortage import explain_shortage
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 """Exit codes."""
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except KinemixError as error:
         return fail(error)
+    except (RuntimeError, MemoryError) as error:
+        if (shortage := explain_shortage(error)) is None:
+            raise
+        return fail(shortage)
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not stumble over it when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,6 +18,8 @@ from torch import Tensor
 from kinemix.data._guarded import RETRIES, ChildDiedError, GuardedChild
 from kinemix.data.annotations import Label
 from kinemix.data.dataset import Batch, Collate, Item, Key, Unreadable, VideoDataset
+from kinemix.errors import DataError
+from kinemix.shortage import describe_shared_shortage
 
 Answer: TypeAlias = Unreadable | tuple[Label, NDArray[np.float32] | None]
 """Of the child: the label, and the clip where it was not written into memory that is shared."""
@@ -113,8 +115,16 @@ class _ClipReader:
 
 
 def _allocate_shared(shape: Sequence[int]) -> Tensor:
-    """Float32 memory that other processes can map. ``share_memory_`` would copy what is not written yet."""
-    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape), device="cpu")
+    """Float32 memory that other processes can map. ``share_memory_`` would copy what is not written yet.
+
+    Raises:
+        DataError: there is not enough.
+    """
+    num_bytes = 4 * math.prod(shape)
+    try:
+        storage = torch.UntypedStorage._new_shared(num_bytes, device="cpu")
+    except RuntimeError as error:
+        raise DataError(describe_shared_shortage(num_bytes)) from error
     strides = torch.empty(*shape, device="meta").stride()
     return torch.empty(0, dtype=torch.float32).set_(storage, 0, tuple(shape), strides)
 

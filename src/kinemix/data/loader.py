@@ -41,6 +41,7 @@ from kinemix.data.order import TestOrder, TrainOrder
 from kinemix.data.reader import Backend
 from kinemix.data.views import Order
 from kinemix.errors import DataError, KinemixError
+from kinemix.shortage import explain_shortage
 
 FRAMES_A_BATCH = 512
 """Frames in a test batch, at most, unless one video has more: thirty views of many videos fill the memory."""
@@ -107,6 +108,8 @@ class _Batches:
                 f"no batch within {self._loader.timeout:g} s: a video hangs the decoder, or the disk does not "
                 "answer: try another data.reader"
             )
+        if (shortage := explain_shortage(error)) is not None:
+            return DataError(shortage)
         return explain_worker_death(error) or error
 
 

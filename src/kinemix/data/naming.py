@@ -109,7 +109,11 @@ def name_numbers(
     """
     numbers = [] if len(listings[0].asked) > 1 else _read_numbers(listings)
     if not numbers:
-        return tuple(listings)
+        first, *others = listings
+        if labels_start_at is not None:
+            unused = f"data.labels_start_at has no meaning for {first.source}, whose labels are names"
+            first = replace(first, notices=(*first.notices, unused))
+        return (first, *others)
     start = _find_start(listings, numbers, labels_start_at, first=names[0] if names else "0")
     if names is None:
         names = [str(number) for number in range(start, max(numbers) + 1)]

@@ -90,13 +90,13 @@ def open_splits(data: DataConfig) -> Splits:
         for source, option in ((data.source, "DATA (data.source)"), (data.val_source, "data.val_source"))
         if source is not None
     ]
-    notices = [notice for listing in listings for notice in listing.notices]
     names = read_class_file(data.class_file) if data.class_file else None
     listings = list(
         name_numbers(
             listings, names=names, names_from=str(data.class_file), labels_start_at=data.labels_start_at
         )
     )
+    notices = [notice for listing in listings for notice in listing.notices]
     _check_labelled(listings, data)
     missing = check_paths(listings, cure=_cure_of_missing(data.root), max_missing=data.max_missing)
     notices += describe_missing(missing, total=sum(len(listing.entries) for listing in listings))
@@ -242,7 +242,11 @@ def list_videos(
         listing = kind.list_split(path, root=root, split=split, task=task)
         found = f"{path}: read as {kind.facts.title} ('folder:{path}' reads class folders only)"
         return listing if named else replace(listing, notices=(found, *listing.notices))
-    return kind.list_videos(path, root=root, group_by=group_by, **options)
+    listing = kind.list_videos(path, root=root, group_by=group_by, **options)
+    if root is None or kind.has_paths:
+        return listing
+    unused = f"data.root has no meaning for {path}, whose videos are found in it"
+    return replace(listing, notices=(*listing.notices, unused))
 
 
 def list_published_splits(source: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from kinemix.data.dataset import Batch
 from kinemix.engine.bottleneck import Part
 from kinemix.engine.checkpoints import Checkpoints
 from kinemix.engine.interrupt import Interrupted, StopWish
+from kinemix.engine.launch import tell_alone
 from kinemix.engine.logbook import Step
 from kinemix.engine.parts import Parts
 from kinemix.engine.processes import do_all, do_first, gather
@@ -100,6 +101,7 @@ class Run:
                     *self.splits.notices,
                     *self._checkpoints.notices,
                     *tell_unreached(self.config.optim, self._steps),
+                    *tell_alone(self.config.machine),
                 ),
             )
             self._stack = stack.pop_all()

@@ -99,6 +99,11 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     for name, most in _MOST.items():
         if not _look_up(config, name) <= most:
             raise ConfigError(f"{name} is {_look_up(config, name)}: it must be {most} or less")
+    if config.augment.mix_share != 1 and not (config.augment.mixup or config.augment.cutmix):
+        raise ConfigError(
+            f"augment.mix_share is {config.augment.mix_share:g} and nothing is mixed: give augment.mixup or "
+            "augment.cutmix"
+        )
     scales = config.augment.scales
     if not scales or not all(0 < scale <= 1 for scale in scales):
         raise ConfigError(f"augment.scales is {list(scales)}: give one or more numbers above 0 and up to 1")

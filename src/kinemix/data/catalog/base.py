@@ -29,6 +29,8 @@ class Dataset:
     name: ClassVar[str]
     takes: ClassVar[frozenset[str]] = frozenset()
     """Further options of :class:`kinemix.config.DataConfig` that its ``list_videos`` knows, as keywords."""
+    has_paths: ClassVar[bool] = True
+    """Whether a ``root`` means anything: not where the videos are found in the dataset itself."""
 
     @staticmethod
     def recognises(path: Path) -> bool:

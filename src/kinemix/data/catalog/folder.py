@@ -25,6 +25,7 @@ class ClassFolders(Dataset):
     """One folder a class."""
 
     name = "folder"
+    has_paths = False
 
     @staticmethod
     def recognises(path: Path) -> bool:
