@@ -264,6 +264,10 @@ def test_a_real_sweep(config, motion, capsys, caplog):
     assert "optim.lr is 'fast': it must be a number" in capsys.readouterr().err
     assert main(["sweep", str(motion), "--over", "optim.rl=1,2"]) == 2
     assert "unknown option '--optim.rl': did you mean 'optim.lr'" in capsys.readouterr().err
+    assert main(["sweep", "--over", "optim.lr", str(motion)]) == 2
+    assert "--over 'optim.lr': write NAME=a,b,c or NAME=low..high" in capsys.readouterr().err
+    assert main(["sweep", str(motion), "--over", "model=tsm_resnet18,tms_resnet18", "--out", config.out]) == 2
+    assert "unknown model 'tms_resnet18'" in capsys.readouterr().err
     words = ["sweep", str(motion), "--over", "optim.lr=1,2", "--figure", "verb_top1", "--out", config.out]
     assert main(words) == 2
     assert "figure is 'verb_top1': a test on these data does not measure that" in capsys.readouterr().err

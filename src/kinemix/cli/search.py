@@ -132,16 +132,19 @@ def run_sweep(words: list[str]) -> int:
 
 
 def _gather(words: list[str], name: str) -> tuple[list[str], list[str]]:
-    """The words without an option that may stand several times, and all its values."""
+    """The words without an option that may stand several times, and all its values.
+
+    What stands right behind it is one; what follows only if it looks like one, for it may be the data.
+    """
     rest: list[str] = []
     values: list[str] = []
     taking = False
-    for word in words:
+    for before, word in zip(["", *words], words, strict=False):
         if word == name:
             taking = True
         elif word.startswith(f"{name}="):
             values.append(word.removeprefix(f"{name}="))
-        elif taking and "=" in word and not word.startswith("--"):
+        elif taking and not word.startswith("--") and (before == name or "=" in word):
             values.append(word)
         else:
             taking = False

@@ -12,7 +12,7 @@ from kinemix.engine.tracking import shelf
 from kinemix.engine.training_state import list_resumable
 from kinemix.errors import ConfigError
 from kinemix.evaluate.protocol import check_protocol
-from kinemix.models.factory import create_model
+from kinemix.models.factory import create_model, parse_name
 from kinemix.models.video import VideoModel
 
 _LEAST = {
@@ -77,9 +77,10 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     with ``resume`` and the number of processes decided.
 
     Raises:
-        ConfigError: a value out of range, ``protocol.input``, which is the model's to say, or a tracker that is not
-            installed.
+        ConfigError: no such model, a value out of range, ``protocol.input``, which is the model's to say, or a
+            tracker that is not installed.
     """
+    parse_name(config.model)
     if config.resume == "auto" and not config.out:
         raise ConfigError("resume is auto: name the directory of the run with --out")
     started = config.out is not None and (Path(config.out) / CONFIG_NAME).is_file()
