@@ -38,7 +38,7 @@ def describe_shared_shortage(num_bytes: int | None) -> str:
     left = f": {_SHARED} has {_format_size(shutil.disk_usage(_SHARED).free)} left" if _SHARED.is_dir() else ""
     return (
         f"no shared memory for a batch{needed}{left}; give the container more (docker run --shm-size=8g, or a volume "
-        "mounted there), or lower data.workers, the batch size or size; data.workers=0 shares nothing"
+        "mounted there), or lower the number of workers, the batch size or size; 0 workers share nothing"
     )
 
 

@@ -254,7 +254,7 @@ def test_an_index_alone_is_epoch_zero(videos: Annotations) -> None:
     [
         pytest.param(
             1,
-            "no shared memory for a batch of 1,296,000.0 GB.*: .* left; .*lower data.workers",
+            "no shared memory for a batch of 1,296,000.0 GB.*: .* left; .*lower the number of workers",
             marks=pytest.mark.skipif(not CAN_GUARD, reason="batches are shared on Linux alone"),
         ),
         (0, "memory does not suffice .*more were asked for.*: lower the batch size"),
