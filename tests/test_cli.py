@@ -254,7 +254,9 @@ def test_help_of_each_verb(capfd, verb):
     with pytest.raises(SystemExit) as left:
         main([verb, "--help"])
     assert left.value.code == 0
-    assert f"usage: kinemix {verb}" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert f"usage: kinemix {verb}" in out
+    assert not re.search(r"Optional|Literal|Union|type:|\bstr\b|\bint\b|tuple", out)  # words, not Python
 
 
 def test_help_does_not_wait_for_torch():

@@ -214,6 +214,8 @@ def test_show_prints_the_file_and_what_it_builds_on(capsys):
 
 def test_check_runs_two_steps(capsys):
     assert main(["recipes", "show", "small_gestures", "--paper", "ctm"]) == 2
+    assert main(["recipes", "gsm/sthv1-mine"]) == 2
+    assert "'kinemix recipes show gsm/sthv1-mine' prints that recipe" in capsys.readouterr().err
     assert main(["recipes", "list", "nonsense"]) == 2
     assert "no row matches" in capsys.readouterr().err
     assert main(["recipes", "show", "gsm/sthv1"]) == 2

@@ -8,7 +8,7 @@ checked alike and the command line wins.
 import json
 import re
 import types
-from argparse import ArgumentError
+from argparse import Action, ArgumentError
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from docstring_parser import parse as parse_docstring
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from kinemix.config_file import read_config_files
 from kinemix.errors import ConfigError, did_you_mean
@@ -41,6 +41,13 @@ _ALSO_CALLED = {
 """Names that options have elsewhere."""
 
 
+class _HelpFormatter(DefaultHelpFormatter):
+    """Without Python's names of types: :func:`_describe_option` has said in words what an option takes."""
+
+    def _get_help_string(self, action: Action) -> str:
+        return action.help or ""
+
+
 class Options:
     """The options of one verb.
 
@@ -56,6 +63,7 @@ class Options:
             prog=f"kinemix {verb}",
             usage=f"kinemix {verb} {usage}",
             description=about,
+            formatter_class=_HelpFormatter,
             exit_on_error=False,
             allow_abbrev=False,
         )
@@ -79,7 +87,8 @@ class Options:
         more: dict[str, Any] = {"nargs": nargs} if nargs else {}
         if name.startswith("-") or nargs in ("?", "*"):
             more["default"] = default
-        action = self._parser.add_argument(name, type=kind, help=about, **more)
+        described = _describe_option(about, kind, more.get("default"))
+        action = self._parser.add_argument(name, type=kind, help=described, **more)
         self._types[name.lstrip("-")] = kind
         if nargs in ("*", "+"):
             self._several.add(name.lstrip("-"))
@@ -259,6 +268,22 @@ class Options:
             missing = re.findall(r"[A-Z]{2,}", message)
             raise ConfigError(f"{' and '.join(missing) or message} must be given; kinemix {self.verb} --help")
         raise ConfigError(message.removeprefix("argument --"))
+
+
+def _describe_option(about: str, kind: Any, default: Any) -> str:
+    """The line of the help: what an option is about, what it takes, and its value where it is not given.
+
+    >>> _describe_option("loader processes", int, 2)
+    'loader processes (a whole number, default: 2)'
+    >>> _describe_option("gradients above it are scaled down", float | None, None)
+    'gradients above it are scaled down (a number)'
+    """
+    if default is None and type(None) in get_args(kind):
+        kind = Union[tuple(part for part in get_args(kind) if part is not type(None))]  # noqa: UP007
+    notes = [] if kind is str else [describe_type(kind)]
+    if default not in (None, "", (), [], {}):
+        notes.append(f"default: {_as_text(default)}")
+    return (about.rstrip(".") + (f" ({', '.join(notes)})" if notes else "")).replace("%", "%%")
 
 
 def _walk(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kinemix.cli import VERBS
 from kinemix.cli.options import Options
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kinemix.engine.recipes import Recipe
 
 Paper = Literal["mixtconv", "gsm", "ctm", "mtnet", "x3d"]
+ToDo = Literal["list", "show", "check", "headers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ def run_recipes(words: list[str]) -> int:
     """``kinemix recipes [list | show NAME | check [NAME ...] | headers]``; exit code 2 if a check failed."""
     usage = "[list | show NAME | check [NAME ...] | headers] [--OPTION VALUE ...]"
     options = Options("recipes", usage, VERBS["recipes"])
-    options.add("WHAT", Literal["list", "show", "check", "headers"], "list", nargs="?", about="what to do")
+    options.add("WHAT", ToDo, "list", nargs="?", about="what to do")
     options.add(
         "NAMES", str, nargs="*", about="of recipes; check and list take shell patterns such as 'gsm/*'"
     )
@@ -67,6 +68,10 @@ def run_recipes(words: list[str]) -> int:
     options.add("--dataset", str | None, about="rows of this dataset alone, by any of its names")
     options.add("--status", str | None, about="rows whose status holds this text alone, such as 'counts'")
     options.add("--format", Literal["table", "json"], "table", about="of the list")
+    if words and not words[0].startswith("-") and words[0] not in get_args(ToDo):
+        raise ConfigError(
+            f"{words[0]}: 'kinemix recipes show {words[0]}' prints that recipe, 'check' in place of 'show' tries it"
+        )
     given = options.parse(words)
     if given.WHAT == "show":
         if _is_filtered(given):
