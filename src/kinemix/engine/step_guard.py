@@ -20,6 +20,9 @@ MOST_SKIPPED = 100
 """Steps that the scaler of half precision may leave out one after the other; its scale halves at each, and that of
 float16 begins at 65,536, so what still overflows is no matter of scale."""
 
+_MOST_NAMED = 4
+"""Videos that the error itself names, where the report names them all."""
+
 
 class StepGuard:
     """Looks at every micro-batch, its loss and the gradient; what is wrong in one process stops all.
@@ -100,6 +103,11 @@ class StepGuard:
         epoch, iteration = self._position.epoch + 1, self._position.iteration + 1
         lr = self._rate(iteration - 1)
         facts = {"epoch": epoch, "iteration": iteration, "process": self._fabric.global_rank, "rate": lr}
+        indices = [index for batch in self._batches for index in batch.indices.tolist()]
+        files = [self._samples.samples[index].path for index in indices]
+        shown = ", ".join(files[:_MOST_NAMED]) + f" and {len(files) - _MOST_NAMED} more" * (
+            len(files) > _MOST_NAMED
+        )
         try:
             written: Path | str = write_bad_batch(
                 self._directory,
@@ -112,10 +120,8 @@ class StepGuard:
                 resume_from=self._saved_iteration(),
             )
         except OSError as error:
-            written = f"not written down, {error}"
-        indices = [index for batch in self._batches for index in batch.indices.tolist()]
-        files = ", ".join(self._samples.samples[index].path for index in indices)
+            written, shown = f"not written down, {error}", ", ".join(files)
         return KinemixError(
             f"{what} in epoch {epoch}, step {iteration}: lower optim.lr (the rate is now {lr:g}), or look at the "
-            f"videos of this batch ({written}): {files}"
+            f"videos of this batch ({written}): {shown}"
         )
