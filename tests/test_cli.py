@@ -307,10 +307,6 @@ def test_closed_streams(tmp_path):
             ["train", "X", "--data.exclude_labels", "3"],
             ["data.exclude_labels is '3'", "a list such as [a, b]"],
         ),
-        (
-            ["train", "X", "--augment.mix_share", "0.5"],
-            ["mix_share is 0.5", "augment.mixup or augment.cutmix"],
-        ),
         (["train", "X", "--size", "1"], ["size is 1", "2 pixels or more"]),
         (["train", "X", "--machine.precision", "16-mixed", "--machine.accelerator", "cpu"], ["bf16-mixed"]),
         (

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from kinemix.config import MachineConfig, TrainConfig
-from kinemix.engine.launch import find_started, launch_fabric, settle_machine, tell_alone
+from kinemix.engine.launch import find_started, launch_fabric, settle_machine
 from kinemix.engine.run_directory import check_same_run
 from kinemix.engine.train import train
 from kinemix.errors import ConfigError
@@ -189,10 +189,3 @@ def test_several_machines_that_know_no_meeting_place_do_not_wait_for_each_other(
         ConfigError, match=r"machine\.nodes: .* set MASTER_PORT, NODE_RANK in the environment of each"
     ):
         launch_fabric(MachineConfig(accelerator="cpu", devices=1, nodes=2))
-
-
-def test_norms_that_have_nothing_to_synchronise_with_are_told():
-    (line,) = tell_alone(settle_machine(MachineConfig(sync_batch_norm=True)))
-    assert line.startswith("machine.sync_batch_norm has no effect")
-    assert tell_alone(MachineConfig(sync_batch_norm=True, devices=1, nodes=2)) == []
-    assert tell_alone(MachineConfig(devices=1)) == []

@@ -8,8 +8,10 @@ import pytest
 import torch
 from runs import assert_same_weights, stop_after
 
+from kinemix.config import MachineConfig
 from kinemix.engine.interrupt import Interrupted
 from kinemix.engine.logbook import read_log
+from kinemix.engine.settle import tell_unused
 from kinemix.engine.step_guard import StepGuard
 from kinemix.engine.train import train
 from kinemix.engine.validation import validate
@@ -115,7 +117,7 @@ def test_balanced_classes(config, tmp_path):
     assert Counter(seen) == {0: 27, 1: 27}
 
 
-def test_mixed_and_weighted_runs_resume_within_an_epoch(config, tmp_path, monkeypatch):
+def test_mixed_and_weighted_runs_resume_within_an_epoch(config, tmp_path, monkeypatch, capfd):
     config = replace(
         config,
         augment=replace(config.augment, mixup=0.4, cutmix=1.0, mix_share=0.8),
@@ -127,10 +129,22 @@ def test_mixed_and_weighted_runs_resume_within_an_epoch(config, tmp_path, monkey
         train(config)
     monkeypatch.undo()
     assert_same_weights(train(replace(config, resume=True)), whole)
+    assert "no effect" not in capfd.readouterr().err
     plain = train(
         replace(config, augment=replace(config.augment, mixup=0, cutmix=0), out=str(tmp_path / "plain"))
     )
     assert [s["loss"] for s in read_steps(plain)] != [s["loss"] for s in read_steps(whole)]
+    assert "note: augment.mix_share has no effect: neither augment.mixup" in capfd.readouterr().err
+
+
+def test_what_has_no_effect_is_told(config):
+    for machine, told in [
+        (MachineConfig(sync_batch_norm=True), 1),
+        (MachineConfig(sync_batch_norm=True, devices=1, nodes=2), 0),
+        (MachineConfig(devices=1), 0),
+    ]:
+        notes = tell_unused(replace(config, machine=machine))
+        assert [note.startswith("machine.sync_batch_norm has no effect") for note in notes] == [True] * told
 
 
 def test_a_run_ends_when_nothing_better_comes(config, monkeypatch, capfd):

@@ -99,13 +99,6 @@ def count_processes(machine: MachineConfig) -> int:
     return (machine.devices or 1) * (machine.nodes or 1)
 
 
-def tell_alone(machine: MachineConfig) -> list[str]:
-    """What is asked of several processes, and has no effect where there is one."""
-    if machine.sync_batch_norm and count_processes(machine) == 1:
-        return ["machine.sync_batch_norm has no effect: there is one process only"]
-    return []
-
-
 def launch_fabric(machine: MachineConfig) -> Fabric:
     """Start the processes of a run, or meet those that torchrun or srun has started, and give each its threads.
 

@@ -14,12 +14,12 @@ from kinemix.data.dataset import Batch
 from kinemix.engine.bottleneck import Part
 from kinemix.engine.checkpoints import Checkpoints
 from kinemix.engine.interrupt import Interrupted, StopWish
-from kinemix.engine.launch import tell_alone
 from kinemix.engine.logbook import Step
 from kinemix.engine.parts import Parts
 from kinemix.engine.processes import do_all, do_first, gather
 from kinemix.engine.run_directory import open_run_directory
 from kinemix.engine.schedule import count_epochs, rate_at, scale_rate, tell_unreached
+from kinemix.engine.settle import tell_unused
 from kinemix.engine.step_guard import StepGuard
 from kinemix.engine.training_state import Position, restore_rng_state_, seed_generators_
 from kinemix.engine.unreadable import UnreadableList
@@ -101,7 +101,7 @@ class Run:
                     *self.splits.notices,
                     *self._checkpoints.notices,
                     *tell_unreached(self.config.optim, self._steps),
-                    *tell_alone(self.config.machine),
+                    *tell_unused(self.config),
                 ),
             )
             self._stack = stack.pop_all()

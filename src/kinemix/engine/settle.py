@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kinemix.config import DataConfig, InputSpec, TrainConfig
-from kinemix.engine.launch import settle_machine
+from kinemix.engine.launch import count_processes, settle_machine
 from kinemix.engine.run_directory import CONFIG_NAME
 from kinemix.engine.tracking import shelf
 from kinemix.engine.training_state import list_resumable
@@ -100,11 +100,6 @@ def settle_config(config: TrainConfig) -> TrainConfig:
     for name, most in _MOST.items():
         if not _look_up(config, name) <= most:
             raise ConfigError(f"{name} is {_look_up(config, name)}: it must be {most} or less")
-    if config.augment.mix_share != 1 and not (config.augment.mixup or config.augment.cutmix):
-        raise ConfigError(
-            f"augment.mix_share is {config.augment.mix_share:g} and nothing is mixed: give augment.mixup or "
-            "augment.cutmix"
-        )
     scales = config.augment.scales
     if not scales or not all(0 < scale <= 1 for scale in scales):
         raise ConfigError(f"augment.scales is {list(scales)}: give one or more numbers above 0 and up to 1")
@@ -147,6 +142,17 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         machine=settle_machine(config.machine),
         size=(config.size, config.size) if isinstance(config.size, int) else config.size,
     )
+
+
+def tell_unused(config: TrainConfig) -> list[str]:
+    """Options that are given and have no effect beside the others. They are told and not refused: whoever switches
+    one part of a config file off, or runs it on one device, may leave the rest as it is."""
+    told = []
+    if config.machine.sync_batch_norm and count_processes(config.machine) == 1:
+        told.append("machine.sync_batch_norm has no effect: there is one process only")
+    if config.augment.mix_share != 1 and not (config.augment.mixup or config.augment.cutmix):
+        told.append("augment.mix_share has no effect: neither augment.mixup nor augment.cutmix is given")
+    return told
 
 
 def _check_sharding(config: TrainConfig) -> None:
