@@ -49,6 +49,12 @@ def test_other_errors_are_none():
         KeyError("memory"),
     ):
         assert explain_shortage(error) is None
+    triton = "out of resource: shared memory, Required: 131072, Hardware limit: 101376"
+    files = (
+        "unable to open shared memory object </torch_12_34_5> in read-write mode: Too many open files (24)"
+    )
+    for text in (triton, files):
+        assert explain_shortage(RuntimeError(text)) is None
 
 
 def test_the_command_line_tells_it_and_a_defect_keeps_its_traceback(monkeypatch, capsys):

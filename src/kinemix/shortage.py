@@ -8,10 +8,14 @@ _SHARED = Path("/dev/shm")
 """Where Linux keeps what processes share; a container has 64 MB there unless it is given more."""
 
 
+_UNSHARED = re.compile(r"</torch_.*(No space left|Cannot allocate)")
+"""Of torch's errors about a file that processes share; Triton has a "shared memory" too, which is the GPU's."""
+
+
 def explain_shortage(error: BaseException) -> str | None:
     """What a user can do where an error means that memory ran out; ``None`` if it means something else."""
     text = str(error)
-    if "shared memory" in text or "file </torch_" in text:
+    if _UNSHARED.search(text):
         return describe_shared_shortage(None)
     # By name, so that telling of an error costs no import of torch.
     names = {kind.__name__ for kind in type(error).__mro__}

@@ -81,6 +81,31 @@ def settle_config(config: TrainConfig) -> TrainConfig:
             tracker that is not installed.
     """
     parse_name(config.model)
+    started = _is_started(config)
+    _check_values(config)
+    _check_together(config)
+    _check_rates(config)
+    if config.protocol.input != InputSpec():
+        raise ConfigError("protocol.input comes from the model: set size and color instead")
+    check_protocol(config.protocol)
+    for name in config.track:
+        shelf.get(name).check_installed()
+    return replace(
+        config,
+        resume=bool(config.resume) and started,
+        data=make_paths_absolute(config.data),
+        init_from=make_absolute(config.init_from),
+        machine=settle_machine(config.machine),
+        size=(config.size, config.size) if isinstance(config.size, int) else config.size,
+    )
+
+
+def _is_started(config: TrainConfig) -> bool:
+    """Whether there is a run in ``out``.
+
+    Raises:
+        ConfigError: ``resume`` asks for one, and it is not there or not whole.
+    """
     if config.resume == "auto" and not config.out:
         raise ConfigError("resume is auto: name the directory of the run with --out")
     started = config.out is not None and (Path(config.out) / CONFIG_NAME).is_file()
@@ -93,6 +118,11 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         raise ConfigError(
             f"{config.out or 'no --out'}: no run to resume there (no {CONFIG_NAME}): name its directory with --out"
         )
+    return started
+
+
+def _check_values(config: TrainConfig) -> None:
+    """Raise a :class:`ConfigError` for a value that is out of range by itself."""
     for name, least in _LEAST.items():
         value = _look_up(config, name)
         if value is not None and not value >= least:
@@ -114,9 +144,10 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         raise ConfigError(
             f"optim.clip_grad_norm is {config.optim.clip_grad_norm}: it must be above 0, or null"
         )
-    if config.machine.compile and config.machine.recompute:
-        raise ConfigError("machine.compile and machine.recompute do not go together: give one of them")
-    _check_sharding(config)
+
+
+def _check_rates(config: TrainConfig) -> None:
+    """Raise a :class:`ConfigError` for what says nothing sensible about the learning rate."""
     if config.optim.warmup_epochs and config.optim.warmup_iterations:
         raise ConfigError(
             "optim.warmup_epochs and optim.warmup_iterations both say how long: give one of them"
@@ -129,19 +160,6 @@ def settle_config(config: TrainConfig) -> TrainConfig:
         raise ConfigError(f"optim.milestones is {list(config.optim.milestones)}: give them in their order")
     if negative := [pattern for pattern, scale in config.optim.lr_scales.items() if scale < 0]:
         raise ConfigError(f"optim.lr_scales: {negative[0]!r} has a factor below 0")
-    if config.protocol.input != InputSpec():
-        raise ConfigError("protocol.input comes from the model: set size and color instead")
-    check_protocol(config.protocol)
-    for name in config.track:
-        shelf.get(name).check_installed()
-    return replace(
-        config,
-        resume=bool(config.resume) and started,
-        data=make_paths_absolute(config.data),
-        init_from=make_absolute(config.init_from),
-        machine=settle_machine(config.machine),
-        size=(config.size, config.size) if isinstance(config.size, int) else config.size,
-    )
 
 
 def tell_unused(config: TrainConfig) -> list[str]:
@@ -155,9 +173,11 @@ def tell_unused(config: TrainConfig) -> list[str]:
     return told
 
 
-def _check_sharding(config: TrainConfig) -> None:
-    """Raise a :class:`ConfigError` for what does not go with ``machine.strategy=fsdp``."""
+def _check_together(config: TrainConfig) -> None:
+    """Raise a :class:`ConfigError` for options of the machine that do not go together."""
     machine = config.machine
+    if machine.compile and machine.recompute:
+        raise ConfigError("machine.compile and machine.recompute do not go together: give one of them")
     if machine.strategy != "fsdp":
         return
     reasons = {

@@ -105,9 +105,7 @@ class StepGuard:
         facts = {"epoch": epoch, "iteration": iteration, "process": self._fabric.global_rank, "rate": lr}
         indices = [index for batch in self._batches for index in batch.indices.tolist()]
         files = [self._samples.samples[index].path for index in indices]
-        shown = ", ".join(files[:_MOST_NAMED]) + f" and {len(files) - _MOST_NAMED} more" * (
-            len(files) > _MOST_NAMED
-        )
+        shown = _MOST_NAMED
         try:
             written: Path | str = write_bad_batch(
                 self._directory,
@@ -120,8 +118,9 @@ class StepGuard:
                 resume_from=self._saved_iteration(),
             )
         except OSError as error:
-            written, shown = f"not written down, {error}", ", ".join(files)
+            written, shown = f"not written down, {error}", len(files)
+        more = f" and {len(files) - shown} more" if len(files) > shown else ""
         return KinemixError(
             f"{what} in epoch {epoch}, step {iteration}: lower optim.lr (the rate is now {lr:g}), or look at the "
-            f"videos of this batch ({written}): {shown}"
+            f"videos of this batch ({written}): {', '.join(files[:shown])}{more}"
         )
